@@ -1,0 +1,589 @@
+"""The contract: what a model eats and gives, in the tail of its own .tflite file.
+
+Specification, edge-seg/1
+=========================
+A stamped model is a TFLite flatbuffer (bytes 4 to 8 are `TFL3`) followed at once by a ZIP archive with the one entry
+`contract.json`. TFLite interpreters ignore what follows the flatbuffer; every ZIP reader finds the archive.
+
+The tail, for a JSON text of N bytes (N <= 65536), little-endian, 124 + N bytes in all:
+
+    at        bytes  what
+    0             4  50 4B 03 04       local header
+    4            10  14 00, 00 00, 00 00, 00 00, 21 00: version 2.0, no flags, stored, 00:00:00, 1980-01-01
+    14           12  CRC-32 of the JSON, N, N
+    26            4  0D 00, 00 00: the name has 13 bytes, there is no extra field
+    30           13  contract.json
+    43            N  the JSON
+    43 + N        4  50 4B 01 02       central directory
+    47 + N       12  14 00, then the 10 bytes of the local header's second row
+    59 + N       12  CRC-32 of the JSON, N, N
+    71 + N       18  0D 00, then 16 zero bytes: no extra field, comment, attributes; header at 0 of the tail
+    89 + N       13  contract.json
+    102 + N      22  50 4B 05 06, 00 00, 00 00, 01 00, 01 00, 3B 00 00 00, 43 + N (four bytes), 00 00: the end record
+
+Offsets count from the start of the tail. A reader rebuilds the tail from the JSON and wants it byte for byte.
+
+The JSON is canonical: UTF-8, keys sorted, no spaces, no NaN or infinity, no key twice, floats as Python's repr.
+Every field is required, none has a default, what is not known is written as null, and no other field is allowed:
+
+    format        "edge-seg/1"
+    model         id, version; bytes, sha256 of the flatbuffer before the tail
+    input         shape [1, H, W, C]; dtype float32|int8|uint8; colour grey (C = 1) | rgb (C = 3); resize
+                  "stretch-area"; scale > 0 and offset: the net eats pixel * scale + offset, pixel in 0...255
+    output        shape [1, h, w, K]; dtype; activation sigmoid (K = 1, one label: the lesion) | softmax (K labels,
+                  2 to 256, the first is the background); labels: K of {name, colour [r, g, b]}, names differ
+    threshold     value in (0, 1), exclusive; from: where it comes from
+    recipe        how the weights were stored, by its name in convert
+    calibration   null | count, sha256 of the images that set the activation ranges
+    source        sha256 of the trained model; versions {package: version} that converted it
+    quality       null | n (images), split (which), and any further figures
+    intended_use  one sentence
+    allowed       findings of the audit that were explicitly allowed
+    digest        sha256 of the canonical JSON of all the other fields
+
+Sizes H, W, h, w are 1 to 16384. Integrity is not authenticity: whoever edits a contract can compute a new digest;
+signatures belong to the deployment kit. Standard library only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, TypeVar
+
+from .errors import ContractError, ModelError
+
+T = TypeVar("T")
+
+FORMAT = "edge-seg/1"
+ENTRY = b"contract.json"
+MAX_JSON_BYTES = 65536
+TAIL_OVERHEAD = 124
+MAX_SIDE = 16384
+MAX_LABELS = 256
+DTYPES = ("float32", "int8", "uint8")
+COLOURS = {"grey": 1, "rgb": 3}  # name: channels
+RESIZES = ("stretch-area",)
+ACTIVATIONS = ("sigmoid", "softmax")
+UNSTAMPED = "0" * 64  # stands for a SHA-256 that `stamp_contract` fills in
+CONVERT = "convert it with python -m convert"
+AGAIN = "convert the model again"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Which model this is; `bytes` and `sha256` are of the flatbuffer and are filled in by `stamp_contract`."""
+
+    id: str
+    version: str
+    bytes: int = 0
+    sha256: str = UNSTAMPED
+
+    def __post_init__(self) -> None:
+        _text("model.id", self.id)
+        _text("model.version", self.version)
+        _integer("model.bytes", self.bytes, 0, 2**40)
+        _sha256("model.sha256", self.sha256)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the model eats: shape (1, H, W, C), values pixel * scale + offset."""
+
+    shape: tuple[int, int, int, int]
+    dtype: str
+    colour: str
+    resize: str
+    scale: float
+    offset: float
+
+    def __post_init__(self) -> None:
+        _choice("input.dtype", self.dtype, DTYPES)
+        _choice("input.colour", self.colour, COLOURS)
+        _choice("input.resize", self.resize, RESIZES)
+        _shape("input.shape", self.shape, COLOURS[self.colour], f"colour {self.colour!r}")
+        if _number("input.scale", self.scale) <= 0:
+            _fail(f"contract field 'input.scale' is {self.scale!r}, not above 0")
+        _number("input.offset", self.offset)
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class of the mask and the colour (r, g, b) it is drawn in."""
+
+    name: str
+    colour: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        _text("output.labels.name", self.name)
+        if not isinstance(self.colour, tuple) or len(self.colour) != 3:
+            _fail("contract field 'output.labels.colour' is not three numbers [r, g, b]")
+        for value in self.colour:
+            _integer("output.labels.colour", value, 0, 255)
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What the model gives: shape (1, h, w, K) and what the K channels mean."""
+
+    shape: tuple[int, int, int, int]
+    dtype: str
+    activation: str
+    labels: tuple[Label, ...]
+
+    def __post_init__(self) -> None:
+        _choice("output.dtype", self.dtype, DTYPES)
+        _choice("output.activation", self.activation, ACTIVATIONS)
+        if not isinstance(self.labels, tuple) or not all(isinstance(label, Label) for label in self.labels):
+            _fail("contract field 'output.labels' is not a list of {name, colour}")
+        names = [label.name for label in self.labels]
+        if len(set(names)) != len(names):
+            _fail("contract field 'output.labels' has a name twice")
+        least, most = (1, 1) if self.activation == "sigmoid" else (2, MAX_LABELS)
+        if not least <= len(names) <= most:
+            wanted = "one label" if most == 1 else f"{least} to {most} labels"
+            _fail(f"contract field 'output.labels' has {len(names)} entries, but {self.activation} wants {wanted}")
+        _shape("output.shape", self.shape, len(names), f"{len(names)} label" + "s" * (len(names) > 1))
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Above which probability a pixel is lesion, and where that value comes from (JSON key "from")."""
+
+    value: float
+    from_: str
+
+    def __post_init__(self) -> None:
+        if not 0 < _number("threshold.value", self.value) < 1:
+            _fail(f"contract field 'threshold.value' is {self.value!r}, not between 0 and 1 (exclusive)")
+        _text("threshold.from", self.from_)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The images that set the activation ranges of a full-integer model."""
+
+    count: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _integer("calibration.count", self.count, 1, 2**31)
+        _sha256("calibration.sha256", self.sha256)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The trained model and the framework versions that converted it."""
+
+    sha256: str
+    versions: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        _sha256("source.sha256", self.sha256)
+        if not isinstance(self.versions, Mapping) or not self.versions:
+            _fail("contract field 'source.versions' is not {package: version}")
+        for name, version in self.versions.items():
+            _text("source.versions", name)
+            _text(f"source.versions.{name}", version)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """All that a device must know about a model; impossible to build with a value out of range."""
+
+    model: ModelFacts
+    input: InputSpec
+    output: OutputSpec
+    threshold: Threshold
+    recipe: str
+    calibration: Calibration | None
+    source: Source
+    quality: Mapping[str, Any] | None
+    intended_use: str
+    allowed: tuple[str, ...]
+    format: str = FORMAT
+    digest: str = UNSTAMPED
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            _fail_format(self.format)
+        for name, kind in _PARTS.items():
+            if not isinstance(getattr(self, name), kind):
+                _fail(f"contract field {name!r} is not a {kind.__name__}")
+        if self.calibration is not None and not isinstance(self.calibration, Calibration):
+            _fail("contract field 'calibration' is neither null nor {count, sha256}")
+        _text("recipe", self.recipe)
+        _text("intended_use", self.intended_use, most=1000)
+        if not isinstance(self.allowed, tuple):
+            _fail("contract field 'allowed' is not a list of findings")
+        for finding in self.allowed:
+            _text("allowed", finding)
+        _check_quality(self.quality)
+        _sha256("digest", self.digest)
+
+
+_PARTS = {"model": ModelFacts, "input": InputSpec, "output": OutputSpec, "threshold": Threshold, "source": Source}
+
+
+# --- pure: contract <-> JSON -----------------------------------------------------------------------------------
+
+
+def to_json(contract: Contract) -> bytes:
+    """Return the contract's canonical JSON, its `digest` computed.
+
+    Raises:
+        ContractError: a text cannot be written as UTF-8, or the JSON is longer than 64 kB.
+    """
+    fields = _to_fields(contract)
+    fields["digest"] = _digest(fields)
+    text = _dump(fields)
+    if len(text) > MAX_JSON_BYTES:
+        _fail(f"the contract has {len(text)} bytes, more than {MAX_JSON_BYTES}", "shorten 'quality' or the texts")
+    return text
+
+
+def from_json(text: bytes) -> Contract:
+    """Return the contract that a canonical JSON text says.
+
+    Raises:
+        ContractError: not canonical JSON, a field unknown, missing, of the wrong type or out of range, or a `digest`
+            that does not fit the other fields.
+    """
+    fields = _parse(text)
+    contract = _from_fields(fields)
+    if contract.digest != _digest(fields):
+        _fail("the contract was edited after it was written (its digest does not fit)", AGAIN)
+    if _dump(_to_fields(contract)) != text:
+        _fail("the contract is not canonical JSON", AGAIN)
+    return contract
+
+
+def _to_fields(contract: Contract) -> dict[str, Any]:
+    facts, eats, gives, source = contract.model, contract.input, contract.output, contract.source
+    calibration = contract.calibration
+    return {
+        "format": contract.format,
+        "model": {"id": facts.id, "version": facts.version, "bytes": facts.bytes, "sha256": facts.sha256},
+        "input": {
+            "shape": list(eats.shape),
+            "dtype": eats.dtype,
+            "colour": eats.colour,
+            "resize": eats.resize,
+            "scale": float(eats.scale),
+            "offset": float(eats.offset),
+        },
+        "output": {
+            "shape": list(gives.shape),
+            "dtype": gives.dtype,
+            "activation": gives.activation,
+            "labels": [{"name": label.name, "colour": list(label.colour)} for label in gives.labels],
+        },
+        "threshold": {"value": float(contract.threshold.value), "from": contract.threshold.from_},
+        "recipe": contract.recipe,
+        "calibration": calibration and {"count": calibration.count, "sha256": calibration.sha256},
+        "source": {"sha256": source.sha256, "versions": dict(source.versions)},
+        "quality": None if contract.quality is None else dict(contract.quality),
+        "intended_use": contract.intended_use,
+        "allowed": list(contract.allowed),
+        "digest": contract.digest,
+    }
+
+
+def _from_fields(fields: Any) -> Contract:
+    if isinstance(fields, dict) and fields.get("format", FORMAT) != FORMAT:  # another format has other fields
+        _fail_format(fields["format"])
+    top = _take("", fields, FIELDS)
+    eats, gives = _take("input", top["input"], INPUT_FIELDS), _take("output", top["output"], OUTPUT_FIELDS)
+    threshold, source = top["threshold"], top["source"]
+    threshold = _take("threshold", threshold, ("value", "from"))
+    labels = [_take("output.labels", label, ("name", "colour")) for label in _list("output.labels", gives["labels"])]
+    calibration = top["calibration"]
+    if calibration is not None:
+        calibration = Calibration(**_take("calibration", calibration, ("count", "sha256")))
+    return Contract(
+        format=top["format"],
+        model=ModelFacts(**_take("model", top["model"], ("id", "version", "bytes", "sha256"))),
+        input=InputSpec(**{**eats, "shape": _list("input.shape", eats["shape"])}),
+        output=OutputSpec(
+            shape=_list("output.shape", gives["shape"]),
+            dtype=gives["dtype"],
+            activation=gives["activation"],
+            labels=tuple(Label(x["name"], _list("output.labels.colour", x["colour"])) for x in labels),
+        ),
+        threshold=Threshold(threshold["value"], threshold["from"]),
+        recipe=top["recipe"],
+        calibration=calibration,
+        source=Source(**_take("source", source, ("sha256", "versions"))),
+        quality=top["quality"],
+        intended_use=top["intended_use"],
+        allowed=_list("allowed", top["allowed"]),
+        digest=top["digest"],
+    )
+
+
+FIELDS = (*_PARTS, "format", "recipe", "calibration", "quality", "intended_use", "allowed", "digest")
+INPUT_FIELDS = ("shape", "dtype", "colour", "resize", "scale", "offset")
+OUTPUT_FIELDS = ("shape", "dtype", "activation", "labels")
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_dump({name: value for name, value in fields.items() if name != "digest"})).hexdigest()
+
+
+def _dump(fields: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8")
+    except (ValueError, TypeError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+        raise ContractError("contract", f"it cannot be written as JSON ({error})") from error
+
+
+def _parse(text: bytes) -> Any:
+    def constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not allowed")
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) != len(items):
+            raise ValueError("a field stands twice")
+        return found
+
+    if len(text) > MAX_JSON_BYTES:
+        _fail(f"the contract has {len(text)} bytes, more than {MAX_JSON_BYTES}", AGAIN)
+    try:
+        return json.loads(text.decode("utf-8"), parse_constant=constant, object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:
+        raise ContractError("contract", f"it is not valid JSON ({error})", AGAIN) from error
+
+
+# --- checks of one field ---------------------------------------------------------------------------------------
+
+
+def near_miss(name: str, known: Collection[str]) -> str:
+    """Return "did you mean 'X'?" for the known name closest to `name`; "" where none is close."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def _fail(why: str, fix: str = "") -> NoReturn:
+    raise ContractError("contract", why, fix)
+
+
+def _fail_format(found: Any) -> NoReturn:
+    hint = near_miss(found, (FORMAT,)) if isinstance(found, str) else ""
+    _fail(f"unknown contract format {found!r}", hint or f"this version reads {FORMAT!r}")
+
+
+def _take(path: str, fields: Any, known: Collection[str]) -> dict[str, Any]:
+    """Return `fields` if it is an object with exactly the known fields."""
+    if not isinstance(fields, dict):
+        _fail(f"contract field {path!r} is not an object" if path else "the contract is not a JSON object")
+    prefix = f"{path}." if path else ""
+    for name in fields:
+        if name not in known:
+            hint = near_miss(name, known)
+            _fail(f"unknown contract field {prefix + name!r}", hint or f"the fields here are {', '.join(known)}")
+    for name in known:
+        if name not in fields:
+            _fail(f"contract field {prefix + name!r} is missing", AGAIN)
+    return fields
+
+
+def _list(path: str, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        _fail(f"contract field {path!r} is not a list")
+    return tuple(value)
+
+
+def _text(path: str, value: Any, most: int = 200) -> None:
+    if not isinstance(value, str) or not value.strip() or len(value) > most or not value.isprintable():
+        _fail(f"contract field {path!r} is not a printable text of 1 to {most} characters")
+
+
+def _integer(path: str, value: Any, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:  # type(): True is an int to isinstance
+        _fail(f"contract field {path!r} is {value!r}, not a whole number from {least} to {most}")
+
+
+def _number(path: str, value: Any) -> float:
+    if type(value) not in (int, float) or not -1e300 < value < 1e300:  # false for NaN; true would be no number
+        _fail(f"contract field {path!r} is {value!r}, not a finite number")
+    return float(value)
+
+
+def _sha256(path: str, value: Any) -> None:
+    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        _fail(f"contract field {path!r} is not a SHA-256 in lower-case hexadecimal")
+
+
+def _choice(path: str, value: Any, known: Collection[str]) -> None:
+    if not isinstance(value, str) or value not in known:
+        hint = near_miss(value, known) if isinstance(value, str) else ""
+        _fail(f"contract field {path!r} is {value!r}, not one of {', '.join(known)}", hint)
+
+
+def _shape(path: str, value: Any, channels: int, reason: str) -> None:
+    if not isinstance(value, tuple) or len(value) != 4:
+        _fail(f"contract field {path!r} is not four numbers [1, H, W, channels]")
+    for size in value:
+        _integer(path, size, 1, MAX_SIDE)
+    if value[0] != 1:
+        _fail(f"contract field {path!r} begins with {value[0]}, but the batch is 1")
+    if value[3] != channels:
+        _fail(f"contract field {path!r} has {value[3]} channels, but {reason} means {channels}")
+
+
+def _check_quality(quality: Any) -> None:
+    if quality is None:
+        return
+    if not isinstance(quality, Mapping):
+        _fail("contract field 'quality' is neither null nor an object")
+    for name in ("n", "split"):
+        if name not in quality:
+            _fail(f"contract field 'quality.{name}' is missing")
+    _integer("quality.n", quality["n"], 1, 2**31)
+    _text("quality.split", quality["split"])
+    _check_figures("quality", quality, depth=4)
+
+
+def _check_figures(path: str, value: Any, depth: int) -> None:
+    """Allow texts, finite numbers, true and false, null, and objects of these, `depth` levels deep."""
+    if isinstance(value, Mapping):
+        if depth == 0:
+            _fail(f"contract field {path!r} is nested too deep")
+        for name, inner in value.items():
+            _text(path, name)
+            _check_figures(f"{path}.{name}", inner, depth - 1)
+    elif isinstance(value, str):
+        _text(path, value, most=1000)
+    elif value is not None and not isinstance(value, bool):
+        _number(path, value)
+
+
+# --- pure: the tail --------------------------------------------------------------------------------------------
+
+
+def build_tail(text: bytes) -> bytes:
+    """Return the ZIP archive that holds `text` as contract.json, as specified above."""
+    common = struct.pack("<5H3I2H", 20, 0, 0, 0, 0x21, zlib.crc32(text), len(text), len(text), len(ENTRY), 0)
+    local = b"PK\x03\x04" + common + ENTRY + text
+    central = b"PK\x01\x02" + struct.pack("<H", 20) + common + bytes(14) + ENTRY
+    return local + central + b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, 1, 1, len(central), len(local), 0)
+
+
+def split_tail(data: bytes) -> tuple[bytes, bytes | None]:
+    """Return a .tflite file's flatbuffer and its contract's JSON; None where there is no tail.
+
+    Raises:
+        ContractError: there are traces of a contract, but no tail as this format specifies it.
+        ModelError: `data` is not a TFLite model.
+    """
+    _check_magic("model", data[:8])
+    text = _find_text(data[-(MAX_JSON_BYTES + TAIL_OVERHEAD) :])
+    if text is None:
+        return data, None
+    return data[: -(len(text) + TAIL_OVERHEAD)], text
+
+
+def stamp_contract(flatbuffer: bytes, contract: Contract) -> bytes:
+    """Return the flatbuffer with its contract in the tail; `model.bytes`, `model.sha256` and `digest` are computed.
+
+    Raises:
+        ContractError: the flatbuffer is already stamped (`split_tail` takes the old tail off), or `to_json` fails.
+        ModelError: it is not a TFLite model.
+    """
+    if split_tail(flatbuffer)[1] is not None:
+        _fail("the model already has a contract", "take it off with split_tail first")
+    facts = replace(contract.model, bytes=len(flatbuffer), sha256=hashlib.sha256(flatbuffer).hexdigest())
+    return flatbuffer + build_tail(to_json(replace(contract, model=facts)))
+
+
+def _check_magic(what: str, head: bytes) -> None:
+    if head[4:8] != b"TFL3":
+        raise ModelError(what, "it is not a TFLite model", "give a .tflite file made by python -m convert")
+
+
+def _find_text(end: bytes) -> bytes | None:
+    """Return the JSON in a file's last bytes, None where there is no trace of it; ContractError if it is damaged."""
+    if ENTRY not in end:
+        return None
+    if len(end) >= TAIL_OVERHEAD and end[-22:-18] == b"PK\x05\x06":
+        (central,) = struct.unpack("<I", end[-6:-2])
+        start = len(end) - (central + 59 + 22)  # of the tail
+        text = end[start + 43 : start + central] if start >= 0 and central >= 43 else b""
+        if build_tail(text) == end[max(start, 0) :]:
+            return text
+    return _fail("its contract is damaged (the file was cut, re-zipped or appended to)", AGAIN)
+
+
+# --- the disk --------------------------------------------------------------------------------------------------
+
+
+def read_contract(path: str | Path, verify: bool = False) -> Contract:
+    """Return the contract of a .tflite file, reading its last 64 kB; with `verify`, check all of it as well.
+
+    Raises:
+        ContractError: no contract, one that is damaged, edited or malformed, or that does not fit the model.
+        ModelError: the file cannot be read or is not a TFLite model.
+    """
+
+    def read(file: BinaryIO) -> Contract:
+        size = file.seek(0, 2)
+        file.seek(0)
+        _check_magic(str(path), file.read(8))
+        file.seek(max(0, size - MAX_JSON_BYTES - TAIL_OVERHEAD))
+        text = _find_text(file.read())
+        if text is None:
+            _fail("it has no contract", CONVERT)
+        contract = from_json(text)
+        before = size - len(text) - TAIL_OVERHEAD
+        if before != contract.model.bytes:
+            _fail(f"its contract is for a model of {contract.model.bytes} bytes, but this one has {before}", AGAIN)
+        return contract
+
+    contract = _open(path, read)
+    if verify:
+        check_model(path, contract)
+    return contract
+
+
+def check_model(path: str | Path, contract: Contract) -> None:
+    """Check that the file's flatbuffer has the length and SHA-256 that the contract says.
+
+    Raises:
+        ContractError: it has not.
+        ModelError: the file cannot be read.
+    """
+
+    def check(file: BinaryIO) -> None:
+        digest, left = hashlib.sha256(), contract.model.bytes
+        while left:
+            block = file.read(min(left, 1 << 20))
+            if not block:
+                break
+            digest.update(block)
+            left -= len(block)
+        if left or digest.hexdigest() != contract.model.sha256:
+            _fail("the model is not the one its contract was made for (its SHA-256 differs)", AGAIN)
+
+    _open(path, check)
+
+
+def _open(path: str | Path, use: Callable[[BinaryIO], T]) -> T:
+    """Return use(the open file), its errors naming the file."""
+    try:
+        if not Path(path).is_file():
+            why = "it is not a file" if Path(path).exists() else "it does not exist"
+            raise ModelError(str(path), why, "give a .tflite file made by python -m convert")
+        with Path(path).open("rb") as file:
+            return use(file)
+    except ContractError as error:
+        raise ContractError(str(path), error.why, error.fix) from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise ModelError(str(path), f"it cannot be read ({getattr(error, 'strerror', None) or error})") from error
