@@ -1,0 +1,75 @@
+"""Inference engines: one file each, imported at use; `load_engine` takes one by name or the first that works here."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import EngineError, UsageError
+
+# In the order in which "auto" tries them; name: (module here, package to install).
+ENGINES = {
+    "litert": ("litert", "ai-edge-litert"),
+    "tflite-runtime": ("tflite_runtime", "tflite-runtime"),
+}
+
+
+class Engine(Protocol):
+    """A model loaded on an engine: shapes and dtypes of its one input and one output, and `infer`."""
+
+    name: str
+    version: str
+    threads: int
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    output_shape: tuple[int, ...]
+    output_dtype: str
+
+    def infer(self, tensor: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return the output (1, h, w, K), dequantized to float32; the caller owns it."""
+        ...
+
+
+def load_engine(name: str, path: Path, threads: int | None = None) -> Engine:
+    """Load a model on the engine of that name; "auto" is the first that is installed.
+
+    Raises: EngineError if the engine is not installed or refuses the model; UsageError for an unknown name.
+    """
+    threads = count_cores() if threads is None else threads
+    if name != "auto":
+        return load_named(name, path, threads)
+    for candidate in ENGINES:
+        if is_installed(candidate):
+            return load_named(candidate, path, threads)
+    raise EngineError("engine auto", "no engine is installed", "pip install ai-edge-litert")
+
+
+def load_named(name: str, path: Path, threads: int) -> Engine:
+    """Load a model on one engine."""
+    if name not in ENGINES:
+        raise UsageError(f"engine {name}", f"there are {', '.join(ENGINES)}", "or leave it to auto")
+    module, package = ENGINES[name]
+    try:
+        engine: Engine = import_module(f".{module}", __name__).load(path, threads)
+    except ImportError as error:
+        raise EngineError(f"engine {name}", f"it needs {package} ({error})", f"pip install {package}") from None
+    return engine
+
+
+def is_installed(name: str) -> bool:
+    """Tell whether an engine's package imports here."""
+    try:
+        import_module(f".{ENGINES[name][0]}", __name__)
+    except ImportError:
+        return False
+    return True
+
+
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,16 @@
+"""tflite-runtime, the last release of which serves Python 3.11 and NumPy 1: for boards that cannot take LiteRT."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from tflite_runtime.interpreter import Interpreter
+
+from .interpreter import InterpreterEngine, make_interpreter
+
+
+def load(path: Path, threads: int) -> InterpreterEngine:
+    """Load a model. Raises: ModelError if tflite-runtime refuses it."""
+    interpreter = make_interpreter(Interpreter, "tflite-runtime", str(path), threads)
+    return InterpreterEngine("tflite-runtime", version("tflite-runtime"), threads, interpreter, str(path))

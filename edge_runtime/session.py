@@ -1,0 +1,106 @@
+"""The main path: load a stamped model, segment an image, get a Result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .contract import Contract, read_contract
+from .engines import Engine, load_engine
+from .errors import ContractError, UsageError
+from .models import DEFAULT
+from .postprocess import Labels, Probability, to_labels, to_probability
+from .preprocess import Image, Tensor, to_tensor
+
+STAGES = ("preprocess_ms", "infer_ms", "postprocess_ms")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One image's segmentation, at the image's own size."""
+
+    mask: npt.NDArray[np.bool_]  # (H, W): lesion of any label
+    probability: Probability  # (H, W) float32 in [0, 1]: of any lesion
+    labels: Labels  # (H, W) uint8: 0 background, 1…K-1 the contract's labels
+    engine: str
+    timings: Mapping[str, float]  # preprocess_ms, infer_ms, postprocess_ms
+
+
+class Session:
+    """A model made ready on one engine. Not for several threads at once: give each its own."""
+
+    def __init__(self, contract: Contract, engine: Engine, threshold: float | None = None) -> None:
+        self.contract, self.engine = contract, engine
+        self.threshold = contract.threshold.value if threshold is None else threshold
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | None = None,
+        engine: str = "auto",
+        threads: int | None = None,
+        threshold: float | None = None,
+    ) -> Session:
+        """Load a stamped .tflite file, the embedded default without `path`, on an engine.
+
+        threads: of the engine, default all cores that this process may use. threshold: instead of the contract's.
+        Raises: ModelError, ContractError, EngineError; UsageError for a threshold that cannot apply.
+        """
+        path = DEFAULT if path is None else Path(path)
+        contract = read_contract(path, verify=True)
+        if threshold is not None:
+            check_threshold(threshold, contract)
+        runner = load_engine(engine, path, threads)
+        check_shapes(path, contract, runner)
+        return cls(contract, runner, threshold)
+
+    def segment(self, image: Image) -> Result:
+        """Segment an image, (H, W) grey or (H, W, 3) RGB, uint8 or uint16.
+
+        Raises: ModelError if the model's output is not a probability everywhere; EngineError if inference fails.
+        """
+        started = time.perf_counter()
+        tensor = self.preprocess(image)
+        prepared = time.perf_counter()
+        output = self.engine.infer(tensor)
+        inferred = time.perf_counter()
+        probability = to_probability(output, *image.shape[:2])
+        labels, lesion = to_labels(probability, self.threshold)
+        done = time.perf_counter()
+        spent = (prepared - started, inferred - prepared, done - inferred)
+        timings = {stage: 1000 * seconds for stage, seconds in zip(STAGES, spent, strict=True)}
+        return Result(labels > 0, lesion, labels, self.engine.name, timings)
+
+    def preprocess(self, image: Image) -> Tensor:
+        """Return the tensor that the contract asks for."""
+        spec = self.contract.input
+        _, height, width, _ = spec.shape
+        return to_tensor(image, height, width, spec.colour, spec.scale, spec.offset, spec.dtype)
+
+
+def check_threshold(threshold: float, contract: Contract) -> None:
+    """Refuse a threshold outside (0, 1), or for a softmax, whose labels are the most probable ones."""
+    if not 0 < threshold < 1:
+        raise UsageError(f"threshold {threshold}", "it is not between 0 and 1", "give one such as 0.5")
+    if contract.output.activation == "softmax":
+        raise UsageError(f"threshold {threshold}", "this model's labels are the most probable ones", "leave it out")
+
+
+def check_shapes(path: Path, contract: Contract, engine: Engine) -> None:
+    """Refuse a contract that disagrees with the graph it is stamped on."""
+    pairs: list[tuple[str, Any, Any]] = [
+        ("input shape", contract.input.shape, engine.input_shape),
+        ("input dtype", contract.input.dtype, engine.input_dtype),
+        ("output shape", contract.output.shape, engine.output_shape),
+        ("output dtype", contract.output.dtype, engine.output_dtype),
+    ]
+    for what, promised, found in pairs:
+        if promised != found:
+            why = f"its contract promises {what} {promised}, the graph has {found}"
+            raise ContractError(str(path), why, "convert the model again")
