@@ -1,0 +1,84 @@
+"""What a run remembers: one line for each finished image, and a lock so that two runs never share a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from .errors import OutputError
+from .images import write_file
+
+Row = dict[str, str]
+JOURNAL, LOCK = "journal.jsonl", ".lock"
+
+
+@dataclass(frozen=True)
+class Done:
+    """One journal line: the finished image's row, what it was made from, and its outputs' sizes."""
+
+    key: str
+    row: Row
+    outputs: Mapping[str, int]
+
+
+def outputs_stand(out: Path, outputs: Mapping[str, int]) -> bool:
+    """Tell whether all of an image's outputs are there in their size."""
+    try:
+        return all((out / name).stat().st_size == size for name, size in outputs.items())
+    except OSError:
+        return False
+
+
+def read_journal(path: Path) -> dict[str, Done]:
+    """Return {file: Done} of an earlier run; a last line that was cut off by a crash is not counted."""
+    earlier: dict[str, Done] = {}
+    if path.is_file():
+        for line in path.read_text("utf-8", "replace").splitlines():
+            try:
+                done = Done(**json.loads(line))
+                earlier[done.row["file"]] = done
+            except (ValueError, TypeError, KeyError):
+                continue
+    return earlier
+
+
+def write_journal(path: Path, earlier: Mapping[str, Done]) -> None:
+    """Write the journal anew, one line for each image."""
+    write_file(path, "".join(to_line(done) for done in earlier.values()).encode())
+
+
+def append_journal(journal: TextIO, done: Done) -> None:
+    """Add a finished image to the journal, so that it outlives this process."""
+    journal.write(to_line(done))
+    journal.flush()
+
+
+def to_line(done: Done) -> str:
+    """Return a journal line; ASCII, so that file names that are not UTF-8 come back as they were."""
+    return json.dumps({"key": done.key, "row": done.row, "outputs": dict(done.outputs)}) + "\n"
+
+
+@contextmanager
+def lock(out: Path) -> Iterator[None]:
+    """Hold OUT for this process. Raises: OutputError if another run has it."""
+    try:
+        file = (out / LOCK).open("a+")
+    except OSError as error:
+        raise OutputError(str(out), error.strerror or str(error), "choose another folder with -o") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            why = f"another run (process {file.read().strip() or 'unknown'}) is writing there"
+            raise OutputError(str(out), why, "wait for it or choose another -o") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield  # the empty-handed file stays: removing it would let a third run lock one that has no name

@@ -1,0 +1,107 @@
+"""What a run says of itself: run.json, the gallery's header, the table on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .session import Session
+
+SHOWN = 20  # rows of the table on stdout; all of them are in results.csv
+
+
+def own_version() -> str:
+    """Return the installed version, or "source" when run from a checkout that is not installed."""
+    try:
+        return version("edge-seg")
+    except PackageNotFoundError:
+        return "source"
+
+
+def describe_run(
+    args: argparse.Namespace, session: Session, threads: int, rows: Sequence[dict[str, str]], kept: int, started: float
+) -> dict[str, Any]:
+    """Return what run.json holds."""
+    seconds = time.time() - started
+    failed = sum(row["status"] == "failed" for row in rows)
+    model, engine = session.contract.model, session.engine
+    packages = {"python": platform.python_version(), "edge-seg": own_version(), engine.name: engine.version}
+    for package in ("numpy", "opencv-python-headless"):
+        packages[package] = version(package)
+    reason = "the first engine installed here" if args.engine == "auto" else None
+    return {
+        "versions": packages,
+        "model": {"id": model.id, "version": model.version, "sha256": model.sha256, "path": str(args.model or "")},
+        "threshold": session.threshold,
+        "intended_use": session.contract.intended_use,
+        "engine": {"asked": args.engine, "used": engine.name, "reason": reason},
+        "threads": threads,
+        "workers": args.workers,
+        "counts": {"inputs": len(rows), "ok": len(rows) - failed, "failed": failed, "kept": kept},
+        "images_per_second": round((len(rows) - kept) / seconds, 3),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        "seconds": round(seconds, 3),
+        "host": describe_host(),
+        "arguments": [str(item) for item in args.inputs]
+        + [f"{key}={value}" for key, value in sorted(vars(args).items()) if key != "inputs" and value],
+    }
+
+
+def describe_host() -> dict[str, Any]:
+    """Return what tells one machine from another, without its name or its user."""
+    memory = None
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    facts = {"system": platform.platform(), "machine": platform.machine(), "cores": os.cpu_count()}
+    return {**facts, "memory_bytes": memory}
+
+
+def describe_page(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what the gallery's header shows of a run."""
+    return {
+        "model_id": facts["model"]["id"],
+        "model_version": facts["model"]["version"],
+        "model_sha256": facts["model"]["sha256"],
+        "threshold": facts["threshold"],
+        "engine": facts["engine"]["used"],
+        "threads": facts["threads"],
+        "ok": facts["counts"]["ok"],
+        "failed": facts["counts"]["failed"],
+        "images_per_second": facts["images_per_second"],
+        "started": facts["started"],
+        "version": facts["versions"]["edge-seg"],
+        "intended_use": facts["intended_use"],
+    }
+
+
+def to_table(rows: Sequence[dict[str, str]], facts: dict[str, Any], out: Path, gallery: bool) -> str:
+    """Return the table and the closing lines that a person reads."""
+    made = [row for row in rows if row["status"] == "ok"]
+    lines = [f"{'file':<36} {'size':>11} {'lesion %':>9} {'parts':>5} {'max p':>6} {'ms':>7}  flags"] if made else []
+    for row in made[:SHOWN]:
+        size = f"{row['width']}x{row['height']}"
+        spent = sum(float(row[stage]) for stage in ("read_ms", "infer_ms", "write_ms"))
+        share, peak = 100 * float(row["lesion_fraction"]), float(row["max_probability"])
+        name = row["file"] if len(row["file"]) <= 36 else f"{row['file'][:17]}…{row['file'][-18:]}"
+        numbers = f"{size:>11} {share:9.2f} {row['components']:>5} {peak:6.2f} {spent:7.1f}"
+        lines.append(f"{name:<36} {numbers}  {row['flags']}")
+    if len(made) > SHOWN:
+        lines.append(f"… and {len(made) - SHOWN} more in {out / 'results.csv'}")
+    counts = facts["counts"]
+    kept = f", {counts['kept']} of them kept from an earlier run" if counts["kept"] else ""
+    speed = f"{facts['images_per_second']:g} images a second"
+    lines.append(f"{counts['ok']} segmented{kept}, {counts['failed']} failed; {speed}")
+    lines.append(f"gallery: {out / 'index.html'}" if gallery else f"results: {out / 'results.csv'}")
+    return "\n".join(printable(line) for line in lines)
+
+
+def printable(text: str) -> str:
+    """Return text without what could fool a terminal: control characters, names that are not UTF-8."""
+    return "".join(char if char.isprintable() else "�" for char in text)
