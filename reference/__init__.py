@@ -1,0 +1,1 @@
+"""The paper's Res-UNets: architecture, training recipe, data folders and drawn slices."""
