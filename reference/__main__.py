@@ -1,0 +1,97 @@
+"""python -m reference: train, evaluate and draw."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_runtime.errors import EdgeSegError
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the three commands."""
+    parser = argparse.ArgumentParser(prog="python -m reference", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    train = commands.add_parser("train", help="train a Res-UNet on data folders, split by patient")
+    train.add_argument("--attention", choices=("none", "ag", "se", "cbam"), default="ag")
+    train.add_argument("--width", type=float, default=1.0, help="factor on all filters; below 1 is the slim net")
+    train.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="data folders to split")
+    train.add_argument("--extra", type=Path, nargs="+", default=[], metavar="DIR", help="folders to train on only")
+    train.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.keras")
+    train.add_argument("--size", type=int, default=224, help="side of the input, a multiple of 32 (default 224)")
+    train.add_argument("--colour", choices=("grey", "rgb"), default="rgb", help="1 or 3 input channels")
+    train.add_argument("--epochs", type=int, default=50)
+    train.add_argument("--small-epochs", type=int, default=0, help="of these, the first N at --small-size")
+    train.add_argument("--small-size", type=int, default=128)
+    train.add_argument("--batch", type=int, default=16)
+    train.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    train.add_argument("--seed", type=int, default=1)
+    train.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto")
+
+    draw = commands.add_parser("draw", help="draw slices with tumours and their masks into a data folder")
+    draw.add_argument("count", type=int, metavar="N")
+    draw.add_argument("dest", type=Path, metavar="DEST")
+    draw.add_argument("--seed", type=int, default=0)
+    draw.add_argument("--size", type=int, default=256)
+    draw.add_argument("--demo", action="store_true", help="instead, a dozen images of every format and odd sizes")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    args = make_parser().parse_args(argv)
+    try:
+        return COMMANDS[args.command](args)
+    except EdgeSegError as error:
+        print(f"reference: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("reference: interrupted; the same command goes on from the last epoch", file=sys.stderr)
+        return 130
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train a net."""
+    from .train import Recipe, train
+
+    recipe = Recipe(
+        attention=args.attention,
+        width=args.width,
+        size=args.size,
+        colour=args.colour,
+        epochs=args.epochs,
+        small_epochs=args.small_epochs,
+        small_size=args.small_size,
+        batch=args.batch,
+        rate=args.rate,
+        seed=args.seed,
+        precision=choose_precision(args.precision),
+    )
+    print(train(recipe, args.data, args.extra, args.output))
+    return 0
+
+
+def choose_precision(asked: str) -> str:
+    """Return the Keras policy: bfloat16 where the CPU has matrix instructions for it, elsewhere it is slower."""
+    if asked != "auto":
+        return asked
+    facts = Path("/proc/cpuinfo")
+    return "mixed_bfloat16" if facts.is_file() and "amx_bf16" in facts.read_text() else "float32"
+
+
+def run_draw(args: argparse.Namespace) -> int:
+    """Draw slices; needs NumPy and OpenCV alone."""
+    from .phantom import draw_demo, draw_folder
+
+    drawn = draw_demo(args.dest, args.seed) if args.demo else draw_folder(args.count, args.dest, args.seed, args.size)
+    print(f"{len(drawn)} slices in {args.dest}")
+    return 0
+
+
+COMMANDS = {"train": run_train, "draw": run_draw}
+
+if __name__ == "__main__":
+    sys.exit(main())

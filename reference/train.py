@@ -1,0 +1,296 @@
+"""The recipe: how a Res-UNet is trained, from data folders to a float32 `.keras` file. One file, top to bottom.
+
+A run lives in a folder beside the model (`MODEL.run/`): state.npz to resume from, log.csv, curve.png. Killed at any
+moment, the same command goes on with the last finished epoch.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import cv2
+import keras
+import numpy as np
+import tensorflow as tf
+
+from edge_runtime.errors import UsageError
+from edge_runtime.images import write_file
+
+from .data import Slice, augment, read_arrays, read_folder, split_by_patient
+from .metrics import Scores
+from .resunet import build_resunet
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every number that decides a training run; what differs from the paper is said on the line."""
+
+    attention: str = "ag"
+    width: float = 1.0
+    size: int = 224
+    colour: str = "rgb"
+    epochs: int = 50
+    small_epochs: int = 0  # first epochs at small_size: a third of the time each (not in the paper)
+    small_size: int = 128
+    batch: int = 16
+    rate: float = 1e-3
+    warm_up: float = 0.03  # share of the run; then cosine to zero (the paper: plateau)
+    weight_decay: float = 1e-2  # AdamW (the paper: Adam)
+    dice: float = 1.0  # weight of the soft Dice loss beside cross-entropy (the paper: none)
+    ema: float = 0.998  # decay of the averaged weights that are validated and saved (the paper: none)
+    share: float = 0.2  # of each class's patients, held out for validation
+    seed: int = 1
+    precision: str = "float32"
+
+
+def train(recipe: Recipe, folders: Sequence[Path], extra: Sequence[Path], model_path: Path) -> Path:
+    """Train and write `model_path` (.keras, float32) with the weights that scored best; return it.
+
+    folders are split by patient; the slices of `extra` are trained on only.
+    Raises: UsageError if a folder is unusable or the run's folder belongs to another recipe.
+    """
+    keras.utils.set_random_seed(recipe.seed)
+    cv2.setNumThreads(1)  # the augmenting thread must not fight the training threads for cores
+    run = model_path.with_suffix(".run")
+    check_run(run, recipe)
+    slices = [item for folder in folders for item in read_folder(folder)]
+    training, validation = split_by_patient(slices, recipe.share, recipe.seed)
+    training += [item for folder in extra for item in read_folder(folder)]
+    write_split(run, validation)
+    say(f"{len(training)} slices to train on, {len(validation)} of other patients to validate on")
+
+    keras.mixed_precision.set_global_policy(recipe.precision)
+    channels = 3 if recipe.colour == "rgb" else 1
+    model = build_resunet(recipe.attention, recipe.width, None, channels)
+    learner = Learner(model, recipe, steps=recipe.epochs * (len(training) // recipe.batch))
+    state = learner.load(run / "state.npz")
+    arrays_size, best = 0, state["best"]
+    for epoch in range(state["epoch"], recipe.epochs):
+        size = recipe.small_size if epoch < recipe.small_epochs else recipe.size
+        if size != arrays_size:
+            train_arrays = read_arrays(training, size, recipe.colour)
+            valid_arrays = read_arrays(validation, size, recipe.colour)
+            arrays_size = size
+        if epoch == recipe.small_epochs and recipe.small_epochs:
+            best = -1.0  # scores at two sizes do not compare
+        started = time.monotonic()
+        loss = learner.run_epoch(train_arrays, epoch, started)
+        scores = learner.validate(valid_arrays, [item.kind for item in validation])
+        row = {"epoch": epoch + 1, "size": size, "rate": learner.rate(), "loss": loss, **scores}
+        row["seconds"] = time.monotonic() - started
+        if scores["val_binary_io_u"] > best:
+            best = scores["val_binary_io_u"]
+            save_float32(learner.averaged_weights(), recipe, model_path)
+        write_log(run, row)
+        learner.save(run / "state.npz", {"epoch": epoch + 1, "best": best})
+        say(" ".join(f"{key} {value:.4g}" for key, value in row.items()))
+    return model_path
+
+
+class Learner:
+    """The net, its optimizer and its averaged weights: one epoch, one validation, one state file at a time."""
+
+    def __init__(self, model: keras.Model, recipe: Recipe, steps: int) -> None:
+        self.model, self.recipe, self.steps = model, recipe, max(1, steps)
+        self.optimizer = keras.optimizers.AdamW(recipe.rate, weight_decay=recipe.weight_decay)
+        self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        self.optimizer.build(model.trainable_variables)
+        self.averages = [tf.Variable(v.value, trainable=False) for v in model.weights]
+        self.done = 0
+        # One trace per image size; reduce_retracing would merge them into a slower dynamic shape.
+        self.step = tf.function(self.take_step)
+        self.predict = tf.function(lambda x: model(x, training=False))
+
+    def rate(self) -> float:
+        """Return the learning rate of the current step: linear warm-up, then half a cosine."""
+        progress = self.done / self.steps
+        if progress < self.recipe.warm_up:
+            return self.recipe.rate * (progress / self.recipe.warm_up + 1e-3)
+        past = (progress - self.recipe.warm_up) / (1 - self.recipe.warm_up)
+        return self.recipe.rate * 0.5 * (1 + float(np.cos(np.pi * min(1.0, past))))
+
+    def take_step(self, images: Any, masks: Any) -> Any:
+        """Take one optimizer step on images (N, H, W, C) and masks (N, H, W, 1); return the loss."""
+        with tf.GradientTape() as tape:
+            probability = tf.cast(self.model(images, training=True), tf.float32)
+            loss = segmentation_loss(masks, probability, self.recipe.dice)
+        gradients = tape.gradient(loss, self.model.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+        steps = tf.cast(self.optimizer.iterations, tf.float32)
+        decay = tf.minimum(self.recipe.ema, (1 + steps) / (10 + steps))  # so that the random start is soon forgotten
+        for average, weight in zip(self.averages, self.model.weights, strict=True):
+            average.assign_add((1 - decay) * (tf.cast(weight.value, average.dtype) - average))
+        return loss
+
+    def run_epoch(self, arrays: tuple[np.ndarray, np.ndarray], epoch: int, started: float) -> float:
+        """Train once over the arrays; return the mean loss."""
+        losses = []
+        count = len(arrays[0]) // self.recipe.batch
+        for images, masks in draw_batches(arrays, self.recipe.batch, (self.recipe.seed, epoch)):
+            self.optimizer.learning_rate.assign(self.rate())
+            losses.append(self.step(tf.constant(images), tf.constant(masks)))
+            self.done += 1
+            show_progress(epoch, len(losses), count, started)
+        return float(np.mean([float(loss) for loss in losses]))
+
+    def validate(self, arrays: tuple[np.ndarray, np.ndarray], kinds: Sequence[str]) -> dict[str, float]:
+        """Score the averaged weights on images (N, H, W, C) and masks (N, H, W), uint8."""
+        kept = [weight.numpy() for weight in self.model.weights]
+        self.model.set_weights(self.averaged_weights())
+        scores, (images, masks) = Scores(), arrays
+        for start in range(0, len(images), self.recipe.batch):
+            stop = start + self.recipe.batch
+            probability = self.predict(tf.constant(images[start:stop], tf.float32) / 255).numpy()[..., 0]
+            for one, mask, kind in zip(probability, masks[start:stop], kinds[start:stop], strict=False):
+                scores.add(one > 0.5, mask > 0, kind)
+        self.model.set_weights(kept)
+        return {f"val_{key}": value for key, value in scores.summary().items()}
+
+    def averaged_weights(self) -> list[np.ndarray]:
+        """Return the averaged weights in the order of `model.get_weights()`."""
+        return [average.numpy() for average in self.averages]
+
+    def variables(self) -> list[Any]:
+        """Return everything that a resumed run must find as it was."""
+        return [*self.model.weights, *self.optimizer.variables, *self.averages]
+
+    def save(self, path: Path, facts: dict[str, float]) -> None:
+        """Write the state file, whole or not at all."""
+        temporary = path.with_suffix(".tmp.npz")
+        values = {f"v{i}": np.asarray(v.numpy()) for i, v in enumerate(self.variables())}
+        np.savez(temporary, facts=json.dumps({**facts, "done": self.done}), **values)
+        temporary.replace(path)
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Restore a state file if there is one; return its facts, or those of a run that begins."""
+        if not path.is_file():
+            return {"epoch": 0, "best": -1.0}
+        with np.load(path) as state:
+            facts: dict[str, Any] = json.loads(str(state["facts"]))
+            for i, variable in enumerate(self.variables()):
+                variable.assign(state[f"v{i}"])
+        self.done = facts["done"]
+        say(f"resumed after epoch {facts['epoch']}")
+        return facts
+
+
+def segmentation_loss(masks: Any, probability: Any, dice: float) -> Any:
+    """Return binary cross-entropy plus `dice` times the batch's soft Dice loss.
+
+    The batch as one image: a slice without tumour has no Dice of its own.
+    Source: Milletari et al. 2016 (V-Net), equation 3, with plain sums in the denominator.
+    """
+    p = tf.clip_by_value(probability, 1e-6, 1 - 1e-6)
+    entropy = -tf.reduce_mean(masks * tf.math.log(p) + (1 - masks) * tf.math.log(1 - p))
+    overlap = (2 * tf.reduce_sum(masks * p) + 1) / (tf.reduce_sum(masks) + tf.reduce_sum(p) + 1)
+    return entropy + dice * (1 - overlap)
+
+
+def draw_batches(
+    arrays: tuple[np.ndarray, np.ndarray], batch: int, seed: tuple[int, int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield augmented batches, (N, H, W, C) and (N, H, W, 1) float32, each prepared while the last one trains."""
+    images, masks = arrays
+    order = np.random.default_rng(seed).permutation(len(images))
+    groups = [order[start : start + batch] for start in range(0, len(order) - batch + 1, batch)]
+
+    def prepare(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pairs = [augment(images[i], masks[i], np.random.default_rng((*seed, int(i)))) for i in group]
+        return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
+
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(prepare, groups[0]) if groups else None
+        for group in [*groups[1:], None]:
+            assert following is not None
+            ready = following.result()
+            following = pool.submit(prepare, group) if group is not None else None
+            yield ready
+
+
+def save_float32(weights: list[np.ndarray], recipe: Recipe, path: Path) -> None:
+    """Write a float32 `.keras` file of fixed size: a model trained in bfloat16 does not convert."""
+    policy = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("float32")
+    channels = 3 if recipe.colour == "rgb" else 1
+    model = build_resunet(recipe.attention, recipe.width, recipe.size, channels)
+    model.set_weights(weights)
+    keras.mixed_precision.set_global_policy(policy)
+    temporary = path.with_name(f".{path.stem}.tmp.keras")
+    model.save(temporary)
+    temporary.replace(path)
+
+
+def check_run(run: Path, recipe: Recipe) -> None:
+    """Make the run's folder, or check that the one there was begun with this recipe."""
+    path = run / "recipe.json"
+    if path.is_file():
+        begun = json.loads(path.read_text())
+        changed = [key for key, value in asdict(recipe).items() if begun.get(key) != value and key != "epochs"]
+        if changed:
+            raise UsageError(
+                str(run), f"begun with another {', '.join(changed)}", "use another -o or delete the folder"
+            )
+    write_file(path, json.dumps(asdict(recipe), indent=1).encode())
+
+
+def write_split(run: Path, validation: Sequence[Slice]) -> None:
+    """Record who was held out, so that an evaluation can use the same patients."""
+    patients = sorted({item.patient for item in validation})
+    write_file(run / "validation-patients.txt", ("\n".join(patients) + "\n").encode())
+
+
+def write_log(run: Path, row: dict[str, float]) -> None:
+    """Append an epoch to log.csv, dropping rows that a resumed run repeats, and redraw curve.png."""
+    path = run / "log.csv"
+    rows: list[dict[str, Any]] = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
+    rows.append(row)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerows(rows)
+    draw_curve(rows, run / "curve.png")
+
+
+def draw_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw loss and validation scores over the epochs."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    epochs = [int(row["epoch"]) for row in rows]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), constrained_layout=True)
+    axes[0].plot(epochs, [float(row["loss"]) for row in rows])
+    axes[0].set(title="Training loss", xlabel="epoch")
+    for key, label in (("val_binary_io_u", "BinaryIoU"), ("val_tumour_iou", "tumour IoU"), ("val_dice", "mean Dice")):
+        axes[1].plot(epochs, [float(row[key]) for row in rows], label=label)
+    axes[1].set(title="Validation patients", xlabel="epoch", ylim=(0, 1))
+    axes[1].legend(loc="lower right")
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def show_progress(epoch: int, step: int, count: int, started: float) -> None:
+    """Rewrite one line on a terminal; nothing in a pipe."""
+    if sys.stderr.isatty():
+        left = (time.monotonic() - started) / step * (count - step)
+        print(f"\repoch {epoch + 1} {step}/{count} {left:4.0f} s left ", end="", file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """Print a line of words."""
+    print(("\r\x1b[K" if sys.stderr.isatty() else "") + text, file=sys.stderr, flush=True)
