@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,15 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto")
+
+    evaluate = commands.add_parser("evaluate", help="score a .keras or .tflite model on images and masks")
+    evaluate.add_argument("model", type=Path, metavar="MODEL")
+    evaluate.add_argument("--images", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument("--masks", type=Path, metavar="DIR", help="same names; left out: the images are tumour-free")
+    evaluate.add_argument("--labels", type=Path, metavar="CSV", help="id,class,patient: scores by class")
+    evaluate.add_argument("--patients", type=Path, metavar="FILE", help="only these patients, one a line")
+    evaluate.add_argument("--thresholds", type=float, nargs="+", metavar="T", help="default: the model's own, or 0.5")
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
 
     draw = commands.add_parser("draw", help="draw slices with tumours and their masks into a data folder")
     draw.add_argument("count", type=int, metavar="N")
@@ -82,6 +92,25 @@ def choose_precision(asked: str) -> str:
     return "mixed_bfloat16" if facts.is_file() and "amx_bf16" in facts.read_text() else "float32"
 
 
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Score a model."""
+    from .evaluate import evaluate, find_slices, load_predictor
+
+    patients = args.patients.read_text().split("\n") if args.patients else None
+    slices = find_slices(args.images, args.masks, args.labels, patients)
+    predict, threshold = load_predictor(args.model)
+    found = evaluate(predict, slices, args.thresholds or [threshold])
+    if args.json:
+        rows = [{"threshold": t, "slices": len(slices), **scores} for t, scores in found.items()]
+        # NaN is no JSON: a score without slices to take it from is null.
+        print(json.dumps([{k: None if v != v else v for k, v in row.items()} for row in rows], indent=1))
+        return 0
+    print(f"{len(slices)} slices")
+    for t, scores in found.items():
+        print(f"threshold {t:g}: " + ", ".join(f"{key} {value:.4f}" for key, value in scores.items() if value == value))
+    return 0
+
+
 def run_draw(args: argparse.Namespace) -> int:
     """Draw slices; needs NumPy and OpenCV alone."""
     from .phantom import draw_demo, draw_folder
@@ -91,7 +120,7 @@ def run_draw(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"train": run_train, "draw": run_draw}
+COMMANDS = {"train": run_train, "evaluate": run_evaluate, "draw": run_draw}
 
 if __name__ == "__main__":
     sys.exit(main())

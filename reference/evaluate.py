@@ -1,0 +1,114 @@
+"""How well a model segments a folder of images: `.keras` through Keras, `.tflite` through the device's own runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.errors import UsageError
+from edge_runtime.images import SUFFIXES, read_image
+from edge_runtime.postprocess import to_probability
+from edge_runtime.preprocess import Image, to_grey, to_tensor
+from edge_runtime.session import Session
+
+from .data import Slice, read_labels
+from .metrics import Scores
+
+Probability = npt.NDArray[np.float32]  # (H, W) in [0, 1]
+
+
+def find_slices(
+    images: Path, masks: Path | None, labels: Path | None, patients: Collection[str] | None = None
+) -> list[Slice]:
+    """List the images of a folder with their masks, classes and patients; without `masks` they are tumour-free.
+
+    patients: keep only these (a name alone, or as FOLDER/NAME).
+    Raises: UsageError if a folder, a mask or a label is missing, or nothing is left.
+    """
+    for folder in (images, masks):
+        if folder is not None and not folder.is_dir():
+            raise UsageError(str(folder), "no such folder", "give a folder of images")
+    known = read_labels(labels) if labels else {}
+    slices = []
+    for path in sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES):
+        mask = masks / path.with_suffix(".png").name if masks else None
+        if mask is not None and not mask.is_file():
+            raise UsageError(str(path), "it has no mask", f"add {mask}")
+        if known and path.stem not in known:
+            raise UsageError(str(path), f"{labels} has no row for it", "add id, class and patient")
+        kind, patient = known.get(path.stem, ("tumour" if masks else "none", path.name))
+        slices.append(Slice(path, mask, kind, patient))
+    if patients is not None:
+        names = {name.rsplit("/", 1)[-1] for name in patients}
+        slices = [item for item in slices if item.patient in names]
+    if not slices:
+        raise UsageError(str(images), "there is nothing to evaluate", "check --images and --patients")
+    return slices
+
+
+def load_predictor(model: Path, threads: int | None = None) -> tuple[Callable[[Image], Probability], float]:
+    """Return a function from an image to its lesion probability at its own size, and the model's threshold."""
+    if model.suffix == ".tflite":
+        session = Session.load(model, threads=threads)
+        return lambda image: session.segment(image).probability, session.threshold
+    if not model.exists():
+        raise UsageError(str(model), "it does not exist", "give a .keras or .tflite file")
+    return load_keras(model), 0.5
+
+
+def load_keras(path: Path) -> Callable[[Image], Probability]:
+    """Return a function from an image to its lesion probability, by Keras, preprocessed as on the device."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+    import tensorflow as tf
+
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except ValueError as error:
+        raise UsageError(str(path), f"Keras cannot load it ({error})", "give a .keras file") from None
+    _, height, width, channels = model.input_shape
+    call: Any = tf.function(lambda tensor: model(tensor, training=False))
+
+    def predict(image: Image) -> Probability:
+        tensor = to_tensor(image, height, width, "rgb" if channels == 3 else "grey")
+        probability = to_probability(call(tf.constant(tensor)).numpy(), *image.shape[:2])
+        lesion: Probability = probability[:, :, 0] if probability.shape[2] == 1 else 1 - probability[:, :, 0]
+        return lesion
+
+    return predict
+
+
+def evaluate(
+    predict: Callable[[Image], Probability],
+    slices: Sequence[Slice],
+    thresholds: Sequence[float],
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[float, dict[str, float]]:
+    """Return {threshold: scores}, each prediction compared with its mask at the image's own size."""
+    scores = {threshold: Scores() for threshold in thresholds}
+    for done, item in enumerate(slices, 1):
+        image = read_image(item.image)
+        truth = read_truth(item, image)
+        probability = predict(image)
+        for threshold, its in scores.items():
+            its.add(probability >= np.float32(threshold), truth, item.kind)
+        progress(done)
+    return {threshold: its.summary() for threshold, its in scores.items()}
+
+
+def read_truth(item: Slice, image: Image) -> npt.NDArray[np.bool_]:
+    """Return an image's true mask, (H, W) bool.
+
+    Raises: UsageError if its size is not the image's.
+    """
+    if item.mask is None:
+        return np.zeros(image.shape[:2], np.bool_)
+    mask = read_image(item.mask)
+    if mask.shape[:2] != image.shape[:2]:
+        raise UsageError(str(item.mask), f"{mask.shape[:2]}, its image has {image.shape[:2]}", "give masks of its size")
+    return to_grey(mask.astype(np.float32)) >= np.iinfo(mask.dtype).max / 2

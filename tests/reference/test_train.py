@@ -1,0 +1,144 @@
+"""Training and scoring: a small run learns, resumes after a kill, and its numbers are right."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("keras")
+
+from edge_runtime.errors import UsageError  # noqa: E402
+from reference.evaluate import evaluate, find_slices, load_predictor  # noqa: E402
+from reference.metrics import Scores  # noqa: E402
+from reference.phantom import draw_folder  # noqa: E402
+from reference.train import Recipe, check_run, segmentation_loss  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    draw_folder(60, folder, seed=5, size=128)
+    return folder
+
+
+def command(drawn: Path, model: Path, epochs: int) -> list[str]:
+    # Float32, since emulated bfloat16 is slow where the CPU lacks it; the size grows after two epochs.
+    text = f"-m reference train --attention ag --width 0.125 --size 64 --colour grey --epochs {epochs} --batch 8"
+    text += f" --small-epochs 2 --small-size 32 --rate 3e-3 --precision float32 --data {drawn} -o {model}"
+    return [sys.executable, *text.split()]
+
+
+def read_log(model: Path) -> list[dict[str, str]]:
+    with (model.with_suffix(".run") / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose training was killed in its third epoch or later and then resumed."""
+    model = tmp_path_factory.mktemp("model") / "tiny.keras"
+    process = subprocess.Popen(command(drawn, model, 6), cwd=ROOT, stderr=subprocess.DEVNULL)
+    state = model.with_suffix(".run") / "log.csv"
+    deadline = time.monotonic() + 300
+    while not (state.is_file() and len(read_log(model)) >= 2) and process.poll() is None:
+        assert time.monotonic() < deadline, "no epoch was finished"
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = subprocess.run(command(drawn, model, 6), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "resumed after epoch" in again.stderr
+    assert again.stdout.strip() == str(model)
+    return model
+
+
+def test_killed_training_goes_on(trained: Path) -> None:
+    """Every epoch is in the log once, at its size, with falling loss; curve and split are written."""
+    rows = read_log(trained)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert [row["size"] for row in rows] == ["32", "32", "64", "64", "64", "64"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    run = trained.with_suffix(".run")
+    assert (run / "curve.png").stat().st_size > 1000
+    assert (run / "validation-patients.txt").read_text().count("\n") == 12  # a fifth of 15 in each of four classes
+    assert keras.saving.load_model(trained, compile=False).input_shape == (None, 64, 64, 1)
+
+
+def test_another_recipe_does_not_resume(tmp_path: Path) -> None:
+    """A run's folder begun with another recipe is refused with what differs; only more epochs may be asked for."""
+    check_run(tmp_path / "a.run", Recipe(width=0.5))
+    check_run(tmp_path / "a.run", Recipe(width=0.5, epochs=60))
+    with pytest.raises(UsageError, match="begun with another width"):
+        check_run(tmp_path / "a.run", Recipe(width=0.25))
+
+
+def test_evaluation_agrees_with_a_naive_count(trained: Path, drawn: Path) -> None:
+    """Scores from the .keras file are those of a plain loop over pixels."""
+    slices = find_slices(drawn / "images", drawn / "masks", drawn / "labels.csv")[:6]
+    predict, threshold = load_predictor(trained)
+    found = evaluate(predict, slices, [threshold])[threshold]
+    import cv2
+
+    tp = fp = fn = tn = 0
+    dice, alarms = [], []
+    for item in slices:
+        p = predict(cv2.imread(str(item.image), 0)) >= 0.5
+        t = cv2.imread(str(item.mask), 0) > 127
+        a, b, c = (p & t).sum(), (p & ~t).sum(), (~p & t).sum()
+        tp, fp, fn, tn = tp + a, fp + b, fn + c, tn + (~p & ~t).sum()
+        if t.any():
+            dice.append(2 * a / (2 * a + b + c))
+        else:
+            alarms.append(p.any())
+    assert found["tumour_iou"] == pytest.approx(tp / (tp + fp + fn))
+    assert found["binary_io_u"] == pytest.approx((tp / (tp + fp + fn) + tn / (tn + fp + fn)) / 2)
+    assert found["dice"] == pytest.approx(np.mean(dice))
+    assert found["false_alarms"] == pytest.approx(np.mean(alarms))
+
+
+def test_binary_io_u_is_keras_binary_io_u() -> None:
+    """Our sum over slices equals keras.metrics.BinaryIoU on the same masks."""
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.random((5, 16, 16)) > 0.7, rng.random((5, 16, 16)) > 0.6
+    scores = Scores()
+    for p, t in zip(predicted, truth, strict=True):
+        scores.add(p, t, "glioma")
+    metric = keras.metrics.BinaryIoU(threshold=0.5)
+    metric.update_state(truth.astype("f"), predicted.astype("f"))
+    assert scores.summary()["binary_io_u"] == pytest.approx(float(metric.result()), abs=1e-6)
+
+
+def test_loss_rewards_the_right_mask() -> None:
+    """The loss is near zero for the true mask, finite for the opposite, and defined without any tumour."""
+    masks = np.zeros((2, 8, 8, 1), "f")
+    masks[0, 2:5, 2:5] = 1
+    right, wrong = (float(segmentation_loss(masks, p, 1.0)) for p in (masks, 1 - masks))
+    assert right < 0.01 < 1 < wrong < 100
+    empty = np.zeros_like(masks)
+    assert float(segmentation_loss(empty, empty, 1.0)) < 0.01
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "--data", "nowhere", "-o", "m.keras"], ["evaluate", "m.keras", "--images", "no"]]
+)
+def test_bad_input_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    """A folder that does not exist is one line and exit 2, not a traceback."""
+    run = subprocess.run(
+        [sys.executable, "-m", "reference", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2
+    lines = [line for line in run.stderr.splitlines() if line.startswith("reference: error: ")]
+    assert len(lines) == 1 and "no such folder" in lines[0] and "Traceback" not in run.stderr
