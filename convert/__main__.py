@@ -1,0 +1,92 @@
+"""The command: `python -m convert MODEL`, also edge-convert. Data on stdout, words on stderr, exit codes as documented.
+
+0 done; 1 error; 2 usage; 4 the audit refused the result; 5 the model could run code; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from edge_runtime.errors import EdgeSegError, UsageError
+
+from . import TARGETS, convert_model
+from .recipes import RECIPES
+from .upsample import UPSAMPLES
+
+PROGRAM = "edge-convert"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError("usage", message, f"see {PROGRAM} --help")
+
+
+def build_parser() -> Parser:
+    """Return the command's parser."""
+    parser = Parser(PROGRAM, description="A trained Keras model → one stamped, audited .tflite file.")
+    parser.add_argument("model", metavar="MODEL", help=".keras, .h5 or a SavedModel folder")
+    parser.add_argument("-o", metavar="OUT.tflite", dest="out", help="default: MODEL's stem.RECIPE.tflite beside it")
+    recipes = "; ".join(f"{recipe.name}: {recipe.says}" for recipe in RECIPES.values())
+    parser.add_argument("--recipe", default="drq", choices=list(RECIPES), help=f"{recipes} (default: drq)")
+    parser.add_argument("--input-size", nargs=2, type=int, metavar=("H", "W"), help="for a model whose size is open")
+    parser.add_argument(
+        "--contract", metavar="FILE.toml", help="contract fields; default: STEM.contract.toml, if there"
+    )
+    parser.add_argument("--upsample", default="auto", choices=UPSAMPLES, help="what becomes of Conv2DTranspose layers; "
+                        "auto rewrites as many as fit into 3 %% of the size (default: auto)")  # fmt: skip
+    parser.add_argument("--target", default="litert", choices=TARGETS, help="the runtime to load it (default: litert)")
+    parser.add_argument(
+        "--trust-custom", metavar="MODULE", default="", help="import custom layers from MODULE: runs it"
+    )
+    parser.add_argument("--allow", metavar="FINDING", action="append", default=[], help="accept a finding of the audit")
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON instead of the table")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        options = build_parser().parse_args(arguments)
+        size = options.input_size
+        if size and min(size) < 1:
+            raise UsageError(f"--input-size {size[0]} {size[1]}", "sizes are positive")
+        done = convert_model(
+            options.model,
+            options.recipe,
+            options.out,
+            input_size=(size[0], size[1]) if size else None,
+            contract=options.contract,
+            upsample=options.upsample,
+            target=options.target,
+            trust_custom=options.trust_custom,
+            allow=options.allow,
+            force=options.force,
+            say=lambda text: print(f"{PROGRAM}: {text}", file=sys.stderr),
+        )
+    except EdgeSegError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    print(json.dumps(done.report, indent=1) if options.json else done.table)
+    print(f"{PROGRAM}: wrote {done.path} and {done.report_path}", file=sys.stderr)
+    return 0
+
+
+def interrupt(*_: Any) -> NoReturn:
+    """Treat SIGTERM as Ctrl-C: clean up, then leave."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

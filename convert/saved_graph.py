@@ -1,0 +1,79 @@
+"""A SavedModel folder: its graph read for ops that touch files or Python, then loaded; runs in the child process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_runtime.errors import ModelError, UnsafeModelError
+
+from .archive import first_line
+from .loaded import Loaded, count, fix_shape
+
+# Ops that call Python, or read or write files that the graph itself names.
+HOSTILE = {
+    *("PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles", "PrintV2", "Print"),
+    *("WholeFileReader", "WholeFileReaderV2", "TextLineReader", "TextLineReaderV2", "ReaderReadV2", "ReaderRead"),
+    *("TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReaderV2", "IdentityReaderV2", "LMDBReader"),
+    *("TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDatasetV2", "CSVDataset"),
+    *("LoadDataset", "SaveDataset", "SnapshotDataset", "SnapshotDatasetV2", "CacheDataset", "CacheDatasetV2"),
+    *("InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "FileSystemSetConfiguration", "DebugIdentityV2"),
+    *("CreateSummaryFileWriter", "CreateSummaryDbWriter", "ImportEvent", "DumpOp", "DebugIdentity", "RpcCall", "Rpc"),
+}
+
+
+def load_graph(path: Path, size: tuple[int, int] | None) -> Loaded:
+    """Return the SavedModel's serving signature as a Loaded model.
+
+    Raises:
+        UnsafeModelError: its graph calls Python or touches files.
+        ModelError: damaged, or not one image in and one mask out.
+    """
+    import tensorflow as tf
+
+    refuse_hostile(path)
+    try:
+        root = tf.saved_model.load(str(path))
+        signatures = dict(root.signatures)
+    except Exception as error:  # TensorFlow raises many kinds for a damaged folder
+        raise ModelError(str(path), f"TensorFlow cannot load it ({first_line(error)})", "save it again") from error
+    serve = signatures.get("serving_default") or next(iter(signatures.values()), None)
+    if serve is None:
+        raise ModelError(str(path), "it has no signature to serve", "save it with model.export(...)")
+    inputs, outputs = serve.structured_input_signature[1], serve.structured_outputs
+    for what, tensors in (("input", inputs), ("output", outputs)):
+        if len(tensors) != 1:
+            why = f"it has {len(tensors)} {what}s ({', '.join(tensors)})"
+            raise ModelError(str(path), why, f"save a model with one {what}")
+    (name, spec), output = next(iter(inputs.items())), next(iter(outputs))
+    sides = tuple(spec.shape) if spec.shape.rank is not None else ()
+    weights = [tuple(variable.shape) for variable in getattr(serve, "variables", ())]
+    return Loaded(
+        name=path.name,
+        kind="saved_model",
+        call=lambda x: serve(**{name: x})[output],
+        root=root,
+        shape=fix_shape(str(path), sides, size),
+        dtype=spec.dtype.name,
+        weights=sum(map(count, weights)),
+        kernels=sum(count(shape) for shape in weights if len(shape) >= 2),
+    )
+
+
+def refuse_hostile(path: Path) -> None:
+    """Read saved_model.pb and refuse graphs that call Python or touch files."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel()
+    try:
+        saved.ParseFromString((path / "saved_model.pb").read_bytes())
+    except Exception as error:
+        raise ModelError(str(path), "its saved_model.pb is damaged", "save it again") from error
+    if not saved.meta_graphs:
+        raise ModelError(str(path), "its saved_model.pb holds no graph", "save it again")
+    for meta in saved.meta_graphs:
+        functions = meta.graph_def.library.function
+        for nodes in (meta.graph_def.node, *(function.node_def for function in functions)):
+            for node in nodes:
+                if node.op in HOSTILE:
+                    why = f"its graph's node {node.name!r} is a {node.op}, which runs Python or touches files"
+                    raise UnsafeModelError(str(path), why, "save the model without it")

@@ -1,0 +1,150 @@
+"""What the user says about a model beyond its graph: a TOML file of contract fields, strictly read.
+
+id = "brain-2"                      # default: the model file's stem
+version = "3"                       # default: the first 12 digits of the model file's SHA-256
+threshold = 0.4                     # or {value = 0.4, from = "validation patients"}; default 0.5
+scale = 0.00392156862745098         # the net eats pixel * scale + offset; default: found in the graph
+offset = 0.0
+colour = "grey"                     # must fit the model's channels
+activation = "sigmoid"              # of logits: it is appended to the graph
+labels = [{name = "lesion", colour = [255, 0, 0]}]
+intended_use = "Research only."
+quality = {n = 80, split = "validation patients", dice = 0.71}
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.contract import (
+    ACTIVATIONS,
+    Contract,
+    InputSpec,
+    Label,
+    ModelFacts,
+    OutputSpec,
+    Source,
+    Threshold,
+    near_miss,
+)
+from edge_runtime.errors import ContractError
+
+NAME = ".contract.toml"  # after the model's stem, beside the model
+INTENDED_USE = "Research and evaluation only; not a medical device."
+LESION = (255, 64, 64)
+# Okabe and Ito's palette: distinct for colour-blind readers too.
+PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The contract fields that a user may set; None is "not said"."""
+
+    id: str | None = None
+    version: str | None = None
+    threshold: float | dict[str, Any] | None = None
+    scale: float | None = None
+    offset: float | None = None
+    colour: str | None = None
+    activation: str | None = None
+    labels: list[dict[str, Any]] | None = None
+    intended_use: str | None = None
+    quality: dict[str, Any] | None = None
+    path: str = ""  # where it was read
+
+
+KEYS = tuple(item.name for item in fields(Settings) if item.name != "path")
+
+
+def read_settings(path: Path) -> Settings:
+    """Return the settings of a TOML file.
+
+    Raises:
+        ContractError: unreadable, not TOML, an unknown key (the near miss is named), or a value of the wrong type.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ContractError(str(path), f"it cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    for key in data:
+        if key not in KEYS:
+            hint = near_miss(key, KEYS) or f"the fields here are {', '.join(KEYS)}"
+            raise ContractError(str(path), f"unknown contract field {key!r}", hint)
+    for key in ("scale", "offset"):
+        if key in data and type(data[key]) not in (int, float):
+            raise ContractError(str(path), f"contract field {key!r} is not a number")
+    if data.get("activation", "sigmoid") not in ACTIVATIONS:
+        raise ContractError(str(path), f"contract field 'activation' is not one of {', '.join(ACTIVATIONS)}")
+    return Settings(**data, path=str(path))
+
+
+def find_settings(model: Path) -> Settings:
+    """Return the settings of `STEM.contract.toml` beside the model, or none."""
+    beside = model.with_name(model.stem + NAME)
+    return read_settings(beside) if beside.is_file() else Settings()
+
+
+def build_contract(
+    facts: dict[str, Any], settings: Settings, model: Path, recipe: str, sha256: str, allowed: tuple[str, ...]
+) -> Contract:
+    """Return the contract of a conversion, not yet stamped.
+
+    Raises:
+        ContractError: a setting is of the wrong type, out of range or contradicts the model.
+    """
+    try:
+        return Contract(
+            model=ModelFacts(settings.id or model.stem, settings.version or sha256[:12]),
+            input=InputSpec(
+                shape=tuple(facts["input_shape"]),
+                dtype=facts["input_dtype"],
+                colour=settings.colour or ("grey" if facts["input_shape"][3] == 1 else "rgb"),
+                resize="stretch-area",
+                scale=facts["scale"],
+                offset=facts["offset"],
+            ),
+            output=OutputSpec(
+                shape=tuple(facts["output_shape"]),
+                dtype="float32",
+                activation=facts["activation"],
+                labels=choose_labels(settings, facts["output_shape"][3]),
+            ),
+            threshold=choose_threshold(settings),
+            recipe=recipe,
+            calibration=None,
+            source=Source(sha256, facts["versions"]),
+            quality=settings.quality,
+            intended_use=settings.intended_use or INTENDED_USE,
+            allowed=allowed,
+        )
+    except ContractError as error:
+        raise ContractError(settings.path or str(model), error.why, error.fix) from error
+
+
+def choose_labels(settings: Settings, classes: int) -> tuple[Label, ...]:
+    """Return the user's labels, or the lesion, or background and classes by number."""
+    if settings.labels is not None:
+        try:
+            return tuple(Label(item["name"], tuple(item["colour"])) for item in settings.labels)
+        except (KeyError, TypeError) as error:
+            why = "contract field 'labels' is not a list of {name, colour = [r, g, b]}"
+            raise ContractError(settings.path, why) from error
+    if classes == 1:
+        return (Label("lesion", LESION),)
+    named = (Label(f"class {i}", PALETTE[(i - 1) % len(PALETTE)]) for i in range(1, classes))
+    return (Label("background", (0, 0, 0)), *named)
+
+
+def choose_threshold(settings: Settings) -> Threshold:
+    """Return the user's threshold, or one half."""
+    said = settings.threshold
+    if said is None:
+        return Threshold(0.5, "default")
+    if isinstance(said, dict):
+        if set(said) != {"value", "from"}:
+            raise ContractError(settings.path, "contract field 'threshold' is not a number or {value, from}")
+        return Threshold(said["value"], said["from"])
+    return Threshold(said, Path(settings.path).name)

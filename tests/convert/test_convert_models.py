@@ -1,0 +1,276 @@
+"""Models as strangers bring them: they convert, run through the device's own session, and agree with Keras."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from keras_nets import build_unet, functional, layer, spread, write_archive
+
+from convert import Conversion, convert_model
+from convert.__main__ import main
+from edge_runtime.contract import read_contract
+from edge_runtime.errors import AuditError, EdgeSegError, ModelError, OutputError, UnsafeModelError, UsageError
+from edge_runtime.session import Session
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def keras_net(folder: Path) -> Any:
+    """A U-Net with nested Conv2DTranspose, Rescaling inside, 3 channels; saved as net.keras."""
+    model = spread(build_unet((64, 64), filters=(32, 64, 128), rescale=True))
+    model.save(folder / "net.keras")
+    return model
+
+
+@pytest.fixture(scope="session")
+def drq(folder: Path, keras_net: Any) -> Conversion:
+    return convert_model(folder / "net.keras")
+
+
+def draw(height: int, width: int, channels: int) -> Any:
+    shape = (height, width, 3) if channels == 3 else (height, width)
+    return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+
+
+def test_the_default_conversion(folder: Path, keras_net: Any, drq: Conversion) -> None:
+    """A .keras U-Net becomes one static quantized file beside it, at most 28 % of FP32, close to Keras."""
+    assert drq.path == folder / "net.drq.tflite"
+    assert not drq.audit.findings
+    assert drq.audit.size_bytes <= 0.28 * drq.audit.fp32_bytes
+    assert drq.audit.partitions == 1, drq.audit.outside
+    assert drq.audit.quantized == 9
+    assert drq.checks.finite
+    assert drq.checks.largest_difference < 0.05
+    contract = read_contract(drq.path, verify=True)
+    assert (contract.input.scale, contract.input.offset, contract.input.colour) == (1.0, 0.0, "rgb")
+    assert contract.recipe == "drq"
+    assert contract.model.id == "net"
+    report = json.loads(drq.report_path.read_text())
+    assert report == json.loads(json.dumps(drq.report))
+    assert "of static FP32" in drq.table
+
+
+def test_the_session_agrees_with_keras(keras_net: Any, drq: Conversion) -> None:
+    """The device's session, fed an image, gives Keras' probabilities."""
+    image = draw(64, 64, 3)
+    expected = np.asarray(keras_net(image[None].astype(np.float32)))[0, :, :, 0]
+    found = Session.load(drq.path, engine="litert").segment(image).probability
+    assert np.abs(found - expected).max() < 0.05
+
+
+def test_float_for_an_old_runtime(folder: Path, keras_net: Any) -> None:
+    """The fp32 recipe agrees to 1e-4, and the old runtime's target has no Conv2DTranspose left."""
+    done = convert_model(folder / "net.keras", "fp32", folder / "old.tflite", target="tflite-runtime")
+    assert done.checks.largest_difference < 1e-4
+    assert "TRANSPOSE_CONV" not in done.audit.operations
+    assert len(done.report["rewritten"]) == 3
+    assert done.audit.quantized == 0
+
+
+def test_h5_softmax_grey_not_square(folder: Path) -> None:
+    """An .h5 U-Net of one channel and three classes, bilinear upsampling, 48x80, converts and runs."""
+    model = spread(build_unet((48, 80), 1, 3, "bilinear"))
+    model.save(folder / "soft.h5")
+    done = convert_model(folder / "soft.h5")
+    assert done.contract.output.activation == "softmax"
+    assert [label.name for label in done.contract.output.labels] == ["background", "class 1", "class 2"]
+    assert done.contract.input.scale == pytest.approx(1 / 255)
+    image = draw(48, 80, 1)
+    expected = np.asarray(model(image[None, :, :, None] / np.float32(255)))[0].argmax(axis=-1)
+    found = Session.load(done.path, engine="litert").segment(image).labels
+    assert (found != expected).mean() < 0.05
+
+
+def test_saved_model_folder(folder: Path, keras_net: Any) -> None:
+    """A SavedModel with an open batch becomes the same static file."""
+    keras_net.export(folder / "exported", verbose=False)
+    done = convert_model(folder / "exported")
+    assert done.path == folder / "exported.drq.tflite"
+    assert done.audit.partitions == 1, done.audit.outside
+    assert done.checks.largest_difference < 0.05
+
+
+def test_open_size_bfloat16_logits_and_a_contract_file(folder: Path) -> None:
+    """A mixed_bfloat16 net of open size ending in logits converts with --input-size and a contract file."""
+    import keras
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build_unet((None, None), 1, up="nearest", activation="linear")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.save(folder / "open.keras")
+    for size, words in ((None, "--input-size"), ((32, 32), "logits")):
+        with pytest.raises(ModelError, match=words):
+            convert_model(folder / "open.keras", input_size=size)
+    lines = (
+        'activation = "sigmoid"',
+        'id = "mine"',
+        "threshold = 0.3",
+        'labels = [{name = "cyst", colour = [1, 2, 3]}]',
+    )
+    (folder / "open.contract.toml").write_text("\n".join(lines))
+    words: list[str] = []
+    done = convert_model(folder / "open.keras", input_size=(32, 48), say=words.append)
+    assert any("open.contract.toml" in word for word in words)
+    contract = done.contract
+    assert (contract.model.id, contract.threshold.value, contract.output.labels[0].name) == ("mine", 0.3, "cyst")
+    assert contract.input.shape == (1, 32, 48, 1)
+    assert done.checks.probability
+    assert {"sigmoid appended to the graph", "rebuilt in float32 from a 16-bit policy"} <= set(done.report["notes"])
+
+
+CUSTOM = """
+import keras
+
+@keras.saving.register_keras_serializable("{package}")
+class Gate(keras.layers.Layer):
+    def call(self, x):
+        return x * keras.ops.sigmoid(x)
+"""
+
+
+def test_a_custom_layer_needs_trust(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registered custom layer is named in the error, and converts once its module is trusted."""
+    import importlib
+
+    import keras
+
+    (folder / "stranger_layers.py").write_text(CUSTOM.format(package="stranger"))
+    monkeypatch.syspath_prepend(folder)
+    gate = importlib.import_module("stranger_layers").Gate
+    image = keras.Input((16, 16, 1))
+    x = gate(name="my_gate")(keras.layers.Conv2D(4, 3, padding="same")(image))
+    keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid")(x)).save(folder / "custom.keras")
+    with pytest.raises(EdgeSegError, match=r"'my_gate'.*'stranger>Gate'.*--trust-custom"):
+        convert_model(folder / "custom.keras")
+    done = convert_model(folder / "custom.keras", "fp32", trust_custom="stranger_layers")
+    assert done.checks.largest_difference < 1e-4
+
+
+@pytest.mark.parametrize("op", ["EagerPyFunc", "ReadFile"])
+def test_a_hostile_graph_is_refused_unloaded(tmp_path: Path, op: str) -> None:
+    """A SavedModel whose graph calls Python or reads a file is refused with the node's name."""
+    import tensorflow as tf
+
+    from convert.saved_graph import load_graph
+
+    def serve(x: Any) -> Any:
+        if op == "ReadFile":
+            return x + tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32)
+        return tf.py_function(lambda y: y, [x], tf.float32)
+
+    module = tf.Module()
+    module.serve = tf.function(serve, input_signature=[tf.TensorSpec((1, 8, 8, 1))])
+    tf.saved_model.save(module, str(tmp_path / "m"))
+    with pytest.raises(UnsafeModelError, match=op):
+        load_graph(tmp_path / "m", None)
+
+
+def test_two_outputs_are_refused(folder: Path) -> None:
+    """A net with two outputs is refused, its outputs named."""
+    import keras
+
+    image = keras.Input((16, 16, 1))
+    heads = [keras.layers.Conv2D(1, 1, activation="sigmoid", name=name)(image) for name in ("mask", "edge")]
+    keras.Model(image, heads).save(folder / "two.keras")
+    with pytest.raises(ModelError, match="2 outputs"):
+        convert_model(folder / "two.keras")
+
+
+def test_the_audit_refuses_and_allow_overrides(folder: Path) -> None:
+    """A net whose answer is NaN is refused without a file; allowed, the finding is written into the contract."""
+    import keras
+
+    image = keras.Input((16, 16, 1))
+    x = keras.layers.Conv2D(4, 3, padding="same", bias_initializer=keras.initializers.Constant(float("nan")))(image)
+    keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid")(x)).save(folder / "nan.keras")
+    with pytest.raises(AuditError, match="not-finite") as caught:
+        convert_model(folder / "nan.keras", "fp32")
+    assert caught.value.exit_code == 4
+    assert not list(folder.glob("nan.fp32.*"))
+    done = convert_model(folder / "nan.keras", "fp32", allow=["not-finite"])
+    assert read_contract(done.path).allowed == ("not-finite",)
+
+
+def test_nothing_is_overwritten_and_choices_are_checked(folder: Path, drq: Conversion) -> None:
+    """An existing file, a folder that is not there, and near misses are refused before any work is done."""
+    started = time.monotonic()
+    with pytest.raises(OutputError, match="--force"):
+        convert_model(folder / "net.keras")
+    with pytest.raises(OutputError, match="does not exist"):
+        convert_model(folder / "net.keras", out=folder / "no" / "m.tflite")
+    with pytest.raises(UsageError, match="did you mean 'drq'"):
+        convert_model(folder / "net.keras", "dqr")
+    with pytest.raises(UsageError, match="did you mean 'not-finite'"):
+        convert_model(folder / "net.keras", allow=["not-finit"])
+    assert time.monotonic() - started < 5
+
+
+def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 5 for code in the file, 1 for no model, 2 for usage; nothing on stdout, one line on stderr."""
+    evil = write_archive(folder / "evil.keras", functional(layer("Lambda", "boom")))
+    text = folder / "text.keras"
+    text.write_text("hello")
+    for arguments, code, words in (
+        ([str(evil)], 5, "layer 'boom' is a Lambda"),
+        ([str(text)], 1, "not a Keras model"),
+        ([str(folder / "gone.keras")], 1, "does not exist"),
+        ([str(text), "--recipe", "int9"], 2, "int9"),
+        ([], 2, "MODEL"),
+    ):
+        assert main(arguments) == code
+        out, err = capsys.readouterr()
+        assert not out
+        last = err.strip().splitlines()[-1]
+        assert last.startswith("edge-convert: error: ")
+        assert words in last
+    assert not list(folder.glob("evil.*.*"))
+
+
+def test_json_in_a_clean_process(folder: Path, keras_net: Any, tmp_path: Path) -> None:
+    """--json prints the report on stdout alone, and the process that asks never imports TensorFlow."""
+    code = (
+        "import sys; from convert.__main__ import main; code = main(sys.argv[1:]); "
+        "assert not {'tensorflow', 'keras'} & set(sys.modules); sys.exit(code)"
+    )
+    out = tmp_path / "again.tflite"
+    command = [sys.executable, "-c", code, str(folder / "net.keras"), "--json", "-o", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["recipe"] == "drq"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.json", "again.tflite"]
+
+
+def test_the_same_input_gives_the_same_bytes(folder: Path, drq: Conversion) -> None:
+    """Two conversions in two processes give the same file, bit for bit."""
+    again = convert_model(folder / "net.keras", out=folder / "twice.tflite")
+    assert again.path.read_bytes() == drq.path.read_bytes()
+
+
+def test_ctrl_c_leaves_nothing(folder: Path, keras_net: Any, tmp_path: Path) -> None:
+    """An interrupted conversion exits 130, ends its child and leaves no file."""
+    out = tmp_path / "never.tflite"
+    command = [sys.executable, "-m", "convert", str(folder / "net.keras"), "-o", str(out)]
+    environment = {"PYTHONPATH": ":".join(filter(None, sys.path)), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    while not list(tmp_path.glob("edge-convert-*/noise.txt")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert not list(tmp_path.iterdir())
