@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from edge_runtime.errors import AuditError, OutputError, UsageError
 
 from .archive import find_kind
 from .audit import FINDINGS, Audit, audit_model, find_differences
+from .balance import float_variants, leave_float
 from .child import run_worker
 from .recipes import RECIPES
 from .report import to_report, to_table
@@ -53,6 +55,7 @@ def convert_model(
     contract: str | Path | None = None,
     upsample: str = "auto",
     target: str = "litert",
+    keep_float: int | None = None,
     trust_custom: str = "",
     allow: Collection[str] = (),
     force: bool = False,
@@ -61,7 +64,9 @@ def convert_model(
     """Convert a .keras, .h5 or SavedModel to a .tflite file with its contract inside and a JSON report beside it.
 
     out defaults to STEM.RECIPE.tflite beside the model. contract is a TOML file (see convert.settings); without it,
-    STEM.contract.toml beside the model is taken if there. `say` gets a word now and then on what is going on.
+    STEM.contract.toml beside the model is taken if there. keep_float: convolutions of fewer filters x taps are not
+    quantized; None measures which of balance.LIMITS is fastest, if int8 throughout is no faster than float. `say` gets
+    a word now and then on what is going on.
 
     Raises:
         EdgeSegError: its subclasses say what to do; AuditError where the file is refused. No file is left behind then.
@@ -88,6 +93,7 @@ def convert_model(
         "input_size": list(input_size) if input_size else None,
         "upsample": upsample,
         "target": target,
+        "keep_float": keep_float,
         "trust": trust_custom,
         "activation": settings.activation,
         "scale": settings.scale,
@@ -135,24 +141,58 @@ def examine(
         AuditError: a finding that was not allowed.
     """
     model, recipe = Path(request["model"]), RECIPES[request["recipe"]]
-    audit = audit_model(work / "model.tflite", (work / "fp32.tflite").stat().st_size, facts, recipe, request["target"])
+    fp32_bytes = (work / "fp32.tflite").stat().st_size
+    audit = audit_model(work / "model.tflite", fp32_bytes, facts, recipe, request["target"])
     refuse(model, audit, allow)
-    engine = open_engine(work / "model.tflite")
     facts["versions"] |= {"edge-seg": read_version("edge-seg"), "ai-edge-litert": read_version("ai-edge-litert")}
     contract = build_contract(facts, settings, model, recipe.name, hash_model(model), ())
     with np.load(work / "checks.npz", allow_pickle=False) as arrays:
         inputs = [arrays[f"input{i}"] for i in range(len(arrays.files) // 2)]
         expected = [arrays[f"output{i}"] for i in range(len(inputs))]
+    clock: dict[str, list[float]] = {}
+    if facts["rewritten"] or recipe.weights != "float32":
+        clock, limit = balance(work, inputs[-1], request["keep_float"] if recipe.weights == "int8" else 0)
+        if limit:
+            facts["notes"].append(
+                f"convolutions of fewer than {limit} filters x taps left float (--keep-float {limit})"
+            )
+            audit = audit_model(work / "model.tflite", fp32_bytes, facts, recipe, request["target"], limit)
+            refuse(model, audit, allow)
+    engine = open_engine(work / "model.tflite")
     checks = compare_outputs(expected, [run_model(engine, x) for x in inputs], contract.threshold.value)
     audit = replace(audit, findings=(*audit.findings, *find_differences(checks, recipe)))
     refuse(model, audit, allow)
     contract = replace(contract, allowed=tuple(sorted({finding.name for finding in audit.findings})))
-    clock = {}
-    if facts["rewritten"] or recipe.name != "fp32":
-        clock = time_models({"fp32": open_engine(work / "fp32.tflite"), "result": engine}, inputs[-1])
     report = to_report(audit, checks, contract, clock, facts, "")
     table = to_table(audit, checks, contract, clock, facts)
     return (work / "model.tflite").read_bytes(), Conversion(Path(), Path(), contract, audit, checks, report, table)
+
+
+def balance(work: Path, tensor: Any, limit: int | None) -> tuple[dict[str, list[float]], int]:
+    """Time the result against its float32 original; return the milliseconds and the limit of `leave_float` applied.
+
+    limit None: a result that is no faster is replaced by the fastest variant with some layers float, if one is faster.
+    """
+    fp32, result = work / "fp32.tflite", work / "model.tflite"
+    if limit:
+        result.write_bytes(leave_float(result.read_bytes(), limit) or result.read_bytes())
+    best, best_limit = time_models({"fp32": open_engine(fp32), "result": open_engine(result)}, tensor), limit or 0
+    if limit is not None or speed_ratio(best) < 1:
+        return best, best_limit
+    for step, flatbuffer in float_variants(result.read_bytes(), fp32.stat().st_size):
+        variant = work / f"float{step}.tflite"
+        variant.write_bytes(flatbuffer)
+        timed = time_models({"fp32": open_engine(fp32), "result": open_engine(variant)}, tensor)
+        if speed_ratio(timed) < min(1, speed_ratio(best)):
+            best, best_limit = timed, step
+    if best_limit:
+        (work / f"float{best_limit}.tflite").replace(result)
+    return best, best_limit
+
+
+def speed_ratio(clock: dict[str, list[float]]) -> float:
+    """Return the result's median time as a share of its float32 original's."""
+    return median(clock["result"]) / median(clock["fp32"])
 
 
 def refuse(model: Path, audit: Audit, allow: Collection[str]) -> None:

@@ -42,6 +42,9 @@ def build_parser() -> Parser:
     parser.add_argument("--upsample", default="auto", choices=UPSAMPLES, help="what becomes of Conv2DTranspose layers; "
                         "auto rewrites as many as fit into 3 %% of the size (default: auto)")  # fmt: skip
     parser.add_argument("--target", default="litert", choices=TARGETS, help="the runtime to load it (default: litert)")
+    parser.add_argument("--keep-float", type=limit, default=None, metavar="auto|N", help="do not quantize convolutions "
+                        "of fewer than N filters x taps; auto: none, unless int8 is measured to be no faster than "
+                        "float; a number makes the file's bytes repeatable (default: auto)")  # fmt: skip
     parser.add_argument(
         "--trust-custom", metavar="MODULE", default="", help="import custom layers from MODULE: runs it"
     )
@@ -49,6 +52,15 @@ def build_parser() -> Parser:
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of the table")
     return parser
+
+
+def limit(text: str) -> int | None:
+    """Return --keep-float's number, None for "auto"."""
+    if text == "auto":
+        return None
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number such as 0 or 150")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             contract=options.contract,
             upsample=options.upsample,
             target=options.target,
+            keep_float=options.keep_float,
             trust_custom=options.trust_custom,
             allow=options.allow,
             force=options.force,

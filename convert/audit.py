@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .balance import is_cheap
 from .flatbuffer import Graph, Operation, read_graph
 from .recipes import Recipe
 from .verify import Checks, muffled
@@ -32,6 +33,7 @@ FINDINGS = {
 VARIABLE_OPS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"}
 WEIGHT_INPUT = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "TRANSPOSE_CONV": 1, "FULLY_CONNECTED": 1, "CONV_3D": 1}
 SMALL = 1024  # TensorFlow's converter leaves smaller tensors float
+SLOWER = "int8 was measured slower here"
 OVERHEAD_BYTES = 100_000  # of names, shapes and small tensors, in a file of any size
 # The newest version that tflite-runtime 2.14.0 registers for an operation that converters stamp higher today.
 RUNTIME_2_14 = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 7, "FULLY_CONNECTED": 11, "TRANSPOSE_CONV": 4, "BATCH_MATMUL": 4}
@@ -78,14 +80,16 @@ class Audit:
         return sum(weight.dtype == "INT8" for weight in self.weights)
 
 
-def audit_model(model: Path, fp32: int, facts: dict[str, Any], recipe: Recipe, target: str) -> Audit:
+def audit_model(
+    model: Path, fp32: int, facts: dict[str, Any], recipe: Recipe, target: str, left_float: int = 0
+) -> Audit:
     """Return what the file holds, with all findings that its bytes alone can show.
 
-    fp32 is the size of the float32 original in bytes; facts come from the worker.
+    fp32 is the size of the float32 original in bytes; facts come from the worker; left_float is balance's limit.
     """
     flatbuffer, layers = model.read_bytes(), facts["layers"]
     graph, size = read_graph(flatbuffer), len(flatbuffer)
-    weights = tuple(read_weights(graph, layers))
+    weights = tuple(read_weights(graph, layers, left_float))
     partitions, outside = count_partitions(read_pieces(model), graph, layers)
     findings = [
         *find_operations(graph, layers, target),
@@ -143,7 +147,7 @@ def refuses_2_14(graph: Graph, op: Operation) -> bool:
     return op.version > RUNTIME_2_14.get(op.name, 99) or (hybrid and graph.tensors[op.inputs[2]].dtype == "FLOAT32")
 
 
-def read_weights(graph: Graph, layers: Collection[str]) -> list[Weights]:
+def read_weights(graph: Graph, layers: Collection[str], left_float: int) -> list[Weights]:
     """Return the weight tensors of the operations that have some, in the graph's order."""
     found, seen = [], set()
     for op in graph.operations:
@@ -155,6 +159,8 @@ def read_weights(graph: Graph, layers: Collection[str]) -> list[Weights]:
         reason = ""
         if tensor.dtype == "FLOAT32":
             reason = f"fewer than {SMALL} weights" if tensor.elements < SMALL else "the converter left it"
+            if tensor.elements >= SMALL and left_float and is_cheap(op.name, tensor.shape, left_float):
+                reason = SLOWER
         found.append(
             Weights(name_layer(graph, op, layers), op.name, tensor.elements, tensor.dtype, tensor.scales, reason)
         )
@@ -166,6 +172,7 @@ def find_float(weights: Sequence[Weights], recipe: Recipe) -> list[Finding]:
     if recipe.weights != "int8":
         return []
     large = [weight for weight in weights if weight.elements >= SMALL and weight.dtype != "INT8"]
+    large = [weight for weight in large if weight.reason != SLOWER]
     if not large:
         return []
     worst = max(large, key=lambda weight: weight.elements)
