@@ -16,7 +16,7 @@ from edge_runtime.postprocess import to_probability
 from edge_runtime.preprocess import Image, to_grey, to_tensor
 from edge_runtime.session import Session
 
-from .data import Slice, read_labels
+from .data import Slice, read_labels, read_tumour_free
 from .metrics import Scores
 
 Probability = npt.NDArray[np.float32]  # (H, W) in [0, 1]
@@ -27,27 +27,32 @@ def find_slices(
 ) -> list[Slice]:
     """List the images of a folder with their masks, classes and patients; without `masks` they are tumour-free.
 
-    patients: keep only these (a name alone, or as FOLDER/NAME).
+    patients: keep only these (a name alone, or as FOLDER/NAME in validation-patients.txt).
     Raises: UsageError if a folder, a mask or a label is missing, or nothing is left.
     """
     for folder in (images, masks):
         if folder is not None and not folder.is_dir():
             raise UsageError(str(folder), "no such folder", "give a folder of images")
-    known = read_labels(labels) if labels else {}
-    slices = []
-    for path in sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES):
-        mask = masks / path.with_suffix(".png").name if masks else None
-        if mask is not None and not mask.is_file():
-            raise UsageError(str(path), "it has no mask", f"add {mask}")
-        if known and path.stem not in known:
-            raise UsageError(str(path), f"{labels} has no row for it", "add id, class and patient")
-        kind, patient = known.get(path.stem, ("tumour" if masks else "none", path.name))
-        slices.append(Slice(path, mask, kind, patient))
+    slices = read_tumour_free(images) if masks is None else pair_masks(images, masks, labels)
     if patients is not None:
         names = {name.rsplit("/", 1)[-1] for name in patients}
         slices = [item for item in slices if item.patient in names]
     if not slices:
         raise UsageError(str(images), "there is nothing to evaluate", "check --images and --patients")
+    return slices
+
+
+def pair_masks(images: Path, masks: Path, labels: Path | None) -> list[Slice]:
+    """List the images of a folder, each with the mask of its name, and its row in `labels` if there is such a file."""
+    known = read_labels(labels) if labels else {}
+    slices = []
+    for path in sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES):
+        mask = masks / path.with_suffix(".png").name
+        if not mask.is_file():
+            raise UsageError(str(path), "it has no mask", f"add {mask}")
+        if known and path.stem not in known:
+            raise UsageError(str(path), f"{labels} has no row for it", "add id, class and patient")
+        slices.append(Slice(path, mask, *known.get(path.stem, ("tumour", path.name))))
     return slices
 
 
