@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NoReturn
 
-from .errors import EdgeSegError, UsageError
+from .errors import EdgeSegError, OutputError, UsageError
 from .summary import describe_page, describe_run, own_version, printable, to_table
 
 if TYPE_CHECKING:
@@ -22,17 +26,25 @@ ENGINES = ("auto", "litert", "tflite-runtime")
 EXIT_SOME_FAILED, EXIT_INTERRUPTED = 3, 130
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit status 2."""
+        self.exit(UsageError.exit_code, f"{self.prog}: error: {printable(message)}; see {self.prog} --help\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="edge-seg",
         description="Segment images (PNG, JPEG, TIFF, BMP; 8 or 16 bit) and folders of them.",
         epilog="Exit: 0 all done; 3 some inputs failed, the rest is done; 1 error; 2 usage; 130 interrupted. "
         "The same command again goes on where it stopped and does only what is missing or changed.",
     )
-    parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="image files and folders")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="default: <first input's name>-seg, here")
-    parser.add_argument("--model", type=Path, metavar="M.tflite", help="default: the embedded model")
+    parser.add_argument("inputs", nargs="*", type=place, metavar="INPUT", help="image files and folders")
+    parser.add_argument("-o", "--output", type=place, metavar="OUT", help="default: <first input's name>-seg, here")
+    parser.add_argument("--model", type=place, metavar="M.tflite", help="default: the embedded model")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto, the first installed")
     parser.add_argument("--threads", type=positive, metavar="N", help="of the engine; default: all cores / workers")
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="images at a time (default 1)")
@@ -57,21 +69,85 @@ def positive(text: str) -> int:
     return value
 
 
+def place(text: str) -> Path:
+    """Return a path; an empty one, an unset variable in a script, would mean the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = make_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service's stop is as orderly as Ctrl-C
     try:
-        return show_info(args) if args.info else segment(args)
+        with hold_back():
+            return show_info(args) if args.info else segment(args)
     except EdgeSegError as error:
-        print(f"edge-seg: error: {error}", file=sys.stderr)
+        complain(error)
         return error.exit_code
     except KeyboardInterrupt:
         print("edge-seg: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of stdout left: nothing more to tell it
+
+
+@contextmanager
+def hold_back() -> Iterator[None]:
+    """Keep what C libraries write to stderr off the terminal, and show it only where it explains a bug.
+
+    LiteRT announces its delegate, libpng and libtiff lament damaged images: none has a switch for it. Our own words
+    go on through a copy of file descriptor 2.
+    """
+    ours = sys.stderr
+    try:
+        shared = ours.fileno() == 2
+    except (AttributeError, OSError, ValueError):  # no stderr, or one that is no file
+        yield
+        return
+    terminal = os.dup(2)
+    with make_memory() as held, os.fdopen(os.dup(2), "w", 1, ours.encoding, ours.errors) as copy:
+        os.dup2(held.fileno(), 2)
+        faulthandler.enable(copy)  # where a library brings the process down, its last words are held
+        sys.stderr = copy if shared else ours
+        try:
+            yield
+        except (EdgeSegError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            held.seek(0)
+            shutil.copyfileobj(held, copy.buffer)
+            raise
+        finally:
+            faulthandler.disable()
+            sys.stderr = ours
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def make_memory() -> IO[bytes]:
+    """Return a file without a name, in memory where that is possible: a device's disk may be read-only."""
+    return os.fdopen(os.memfd_create("stderr"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
+
+
+def complain(error: object) -> None:
+    """Print an error, one line whatever the names in it hold."""
+    print(f"edge-seg: error: {printable(str(error))}", file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """Print to stdout now, while a failure can still be told; a reader who left early is not one.
+
+    Raises: OutputError.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except UnicodeEncodeError:  # a terminal that cannot show every name
+        print(text.encode("ascii", "replace").decode(), flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail again at exit
+        raise OutputError("standard output", error.strerror or str(error), "make room there") from None
 
 
 def show_info(args: argparse.Namespace) -> int:
@@ -82,13 +158,14 @@ def show_info(args: argparse.Namespace) -> int:
     path = args.model or DEFAULT
     fields = json.loads(to_json(read_contract(path, verify=True)))
     if args.json:
-        print(json.dumps(fields, indent=1))
+        say(json.dumps(fields, indent=1))
         return 0
-    print(f"file: {path}")
+    lines = [f"file: {path}"]
     for key, value in fields.items():
         inner = value.items() if isinstance(value, dict) else [("", value)]
         for name, item in inner:
-            print(f"{key}{'.' if name else ''}{name}: {item if isinstance(item, str) else json.dumps(item)}")
+            lines.append(f"{key}{'.' if name else ''}{name}: {item if isinstance(item, str) else json.dumps(item)}")
+    say("\n".join(printable(line) for line in lines))
     return 0
 
 
@@ -101,8 +178,8 @@ def segment(args: argparse.Namespace) -> int:
     from .inputs import find_inputs
     from .session import Session
 
-    first = args.inputs[0].resolve()
-    out = args.output or Path(f"{first.name or 'root'}-seg")
+    first = os.path.basename(os.path.abspath(args.inputs[0]))  # noqa: PTH100, PTH119 - "." and ".." have no name
+    out = args.output or Path(f"{first or 'root'}-seg")
     inputs = find_inputs(args.inputs, args.recursive, out)
     options = Options(
         probability=args.probability,
@@ -118,21 +195,21 @@ def segment(args: argparse.Namespace) -> int:
         loaded.append(Session.load(args.model, args.engine, threads, args.threshold))
         return loaded[-1]
 
-    started = time.time()
-    bar = ProgressBar(len(inputs), shown=sys.stderr.isatty() and not args.quiet)
+    started = time.monotonic()
+    bar = ProgressBar(len(inputs), shown=sys.stderr is not None and sys.stderr.isatty() and not args.quiet)
     try:
         rows, kept = run_folder(inputs, out, load, options, bar.show)
     finally:
         bar.clear()
-    facts = describe_run(args, loaded[0], threads, rows, kept, started)
+    facts = describe_run(args, loaded[0], threads, rows, kept, time.monotonic() - started)
     if options.gallery:
         write_page(out, inputs, rows, options, describe_page(facts))
     write_file(out / "run.json", (json.dumps(facts, indent=1) + "\n").encode())
     if not args.quiet:
-        print(json.dumps(facts, indent=1) if args.json else to_table(rows, facts, out, options.gallery))
+        say(json.dumps(facts, indent=1) if args.json else to_table(rows, facts, out, options.gallery))
     failed = [row["error"] for row in rows if row["status"] == "failed"]
     for error in failed:
-        print(f"edge-seg: error: {printable(error)}", file=sys.stderr)
+        complain(error)
     return EXIT_SOME_FAILED if failed else 0
 
 

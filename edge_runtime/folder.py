@@ -7,15 +7,15 @@ index.html are made from it at the end.
 
 from __future__ import annotations
 
-import csv
 import errno
 import hashlib
-import io
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,13 +26,14 @@ import numpy as np
 from .contract import Contract
 from .errors import EngineError, ImageError, ModelError, OutputError
 from .gallery import draw_sprite, write_gallery
-from .images import decode_image, encode_jpeg, encode_png, write_file
+from .images import TEMPORARY, decode_image, encode_jpeg, encode_png, read_bytes, write_file
 from .inputs import Input
 from .journal import JOURNAL, LOCK, Done, Row, append_journal, lock, outputs_stand, read_journal, write_journal
 from .overlay import draw_contour, draw_overlay, to_picture
 from .postprocess import measure
 from .preprocess import Image
 from .session import Result, Session
+from .summary import own_version
 
 COLUMNS = ("file", "status", "error", "width", "height", "lesion_pixels")  # then pixels_<label>, then
 COLUMNS_AFTER = ("lesion_fraction", "components", "max_probability", "flags")
@@ -67,11 +68,12 @@ def run_folder(
     session = load()  # before anything is written: a model that fails leaves no folder behind
     check_out(out, options.force)
     with lock(out):
+        sweep(out)
         earlier = {} if options.force else read_journal(out / JOURNAL)
         write_journal(out / JOURNAL, earlier)
         worker = Worker(out, session, load, options, earlier)
         rows, kept = [], 0
-        with (out / JOURNAL).open("a", encoding="utf-8") as journal:
+        with (out / JOURNAL).open("ab", buffering=0) as journal:
             for done, fresh in in_order(worker.process, inputs, options.workers):
                 rows.append(done.row)
                 kept += not fresh
@@ -120,7 +122,7 @@ class Worker:
         key = self.key
         try:
             started = time.perf_counter()
-            data = read_bytes(item)
+            data = read_bytes(item.path, item.file)
             row["input_sha256"] = hashlib.sha256(data).hexdigest()
             key = hashlib.sha256(f"{self.key} {row['input_sha256']}".encode()).hexdigest()
             done = self.earlier.get(item.file)
@@ -131,16 +133,17 @@ class Worker:
             decoded = time.perf_counter()
             result = self.session().segment(image)
             inferred = time.perf_counter()
-            row.update(self.measure(result))
             outputs = self.write(item, image, result)
             marks = (started, decoded, inferred, time.perf_counter())
             spent = [f"{1000 * (b - a):.2f}" for a, b in pairwise(marks)]
-            row.update(zip(TIMINGS, spent, strict=True), status="ok")
+            row.update(self.measure(result), **dict(zip(TIMINGS, spent, strict=True)), status="ok")
+            self.discard(item, outputs)
             return Done(key, row, outputs), True
         except (ImageError, ModelError, EngineError) as error:
             row["error"] = str(error) if error.what == item.file else f"{item.file}: {error}"
         except MemoryError:
             row["error"] = f"{item.file}: not enough memory for this image; scale it down first"
+        self.discard(item, ())
         return Done(key, row, {}), True
 
     def session(self) -> Session:
@@ -159,7 +162,7 @@ class Worker:
             "lesion_fraction": f"{found.lesion_fraction:.6f}",
             "components": str(found.components),
             "max_probability": f"{found.max_probability:.4f}",
-            "flags": " ".join(found.flags),
+            "flags": ";".join(found.flags),
         }
         if len(lesions) > 1:
             row.update({f"pixels_{its.name}": str(n) for its, n in zip(lesions, found.label_pixels, strict=True)})
@@ -188,10 +191,20 @@ class Worker:
                 raise
         return {name: len(data) for name, data in files.items()}
 
+    def discard(self, item: Input, keep: Collection[str]) -> None:
+        """Remove an earlier run's outputs of this image that this one did not make again: they may be wrong now."""
+        for name in (f"masks/{item.name}", f"probability/{item.name}", f"overlays/{item.name}", sprite_name(item.name)):
+            path = self.out / name
+            try:
+                if name not in keep and os.path.lexists(path):
+                    path.unlink()
+            except OSError as error:
+                raise OutputError(str(path), error.strerror or str(error), "remove it") from None
+
 
 def to_mask(result: Result, contract: Contract) -> Image:
     """Return the mask as it is written: 0 and 255, or label values where the contract has several lesions."""
-    return result.labels if len(to_lesions(contract)) > 1 else np.where(result.mask, 255, 0).astype(np.uint8)
+    return result.labels if len(to_lesions(contract)) > 1 else result.mask.astype(np.uint8) * np.uint8(255)
 
 
 def to_lesions(contract: Contract) -> Sequence[Any]:
@@ -202,7 +215,7 @@ def to_lesions(contract: Contract) -> Sequence[Any]:
 
 def sprite_name(name: str) -> str:
     """Return where an image's gallery picture lies in OUT."""
-    return f"gallery/{name}.jpg"
+    return f"gallery/{name.removesuffix('.png')}.jpg"  # no longer than the mask's: names may have 255 bytes
 
 
 def columns(contract: Contract) -> list[str]:
@@ -212,42 +225,43 @@ def columns(contract: Contract) -> list[str]:
     return [*COLUMNS, *own, *COLUMNS_AFTER, *TIMINGS, "input_sha256"]
 
 
-def read_bytes(item: Input) -> bytes:
-    """Return a file's bytes. Raises: ImageError."""
-    try:
-        if item.path.exists() and not item.path.is_file():
-            raise ImageError(item.file, "not a regular file", "take it out")  # reading a pipe would never end
-        return item.path.read_bytes()
-    except OSError as error:
-        raise ImageError(item.file, error.strerror or str(error), "check the file and its permissions") from None
-
-
 def make_key(session: Session, options: Options) -> str:
     """Return what an image's outputs depend on besides its own bytes."""
     contract, engine = session.contract, session.engine
     kinds = (options.probability, options.overlay, options.gallery)
-    facts = (contract.model.sha256, contract.digest, session.threshold, engine.name, engine.version, kinds)
-    return repr(facts)
+    model = (contract.model.sha256, contract.digest, session.threshold)
+    return repr((own_version(), *model, engine.name, engine.version, kinds))
 
 
 def check_out(out: Path, force: bool) -> None:
     """Make OUT, or check that it is empty or an earlier run's. Raises: OutputError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        strange = next((path for path in out.iterdir() if path.name != LOCK), None) is not None
+        strange = any(path.name != LOCK and not path.name.startswith(TEMPORARY) for path in out.iterdir())
     except OSError as error:
         raise OutputError(str(out), error.strerror or str(error), "choose another folder with -o") from None
     if strange and not force and not (out / JOURNAL).is_file():
         raise OutputError(str(out), "it holds files that are no run's", "choose another -o, or --force to write there")
 
 
+def sweep(out: Path) -> None:
+    """Remove the temporary files of a run that was killed; the lock says that none is running."""
+    for path in out.rglob(f"{TEMPORARY}*"):
+        with suppress(OSError):
+            path.unlink()
+
+
 def write_results(path: Path, rows: Sequence[Row], contract: Contract) -> None:
     """Write results.csv, one row for each input."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns(contract), lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_file(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    names = columns(contract)
+    lines = [names, *([row[name] for name in names] for row in rows)]
+    text = "".join(",".join(map(to_cell, line)) + "\n" for line in lines)
+    write_file(path, text.encode("utf-8", "surrogateescape"))
+
+
+def to_cell(text: str) -> str:
+    """Return a cell of a CSV file; Python 3.11's csv module leaves a carriage return unquoted, which splits the row."""
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
 
 
 def write_page(

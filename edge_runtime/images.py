@@ -7,6 +7,7 @@ structure first, because OpenCV fills the missing half of a truncated JPEG with 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import struct
 import zlib
@@ -19,9 +20,30 @@ from .errors import ImageError, OutputError
 from .preprocess import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-MAX_PIXELS = 64_000_000  # 8000 x 8000: above any scanner's slice, and what a 1 GB board can still hold
+MAX_PIXELS = 25_000_000  # 5000 x 5000: far above any scanner's slice, with all its pictures a run takes about 1 GB
+MAX_BYTES = 8 * MAX_PIXELS  # no image within MAX_PIXELS needs a longer file
 SIGNATURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"BM": "BMP"}
+FOREIGN = {  # what is often found under an image's name: (where, signature): what it is
+    (0, b"II+\0"): "a BigTIFF",
+    (0, b"MM\0+"): "a BigTIFF",
+    (0, b"GIF8"): "a GIF",
+    (8, b"WEBP"): "a WebP",
+    (0, b"%PDF"): "a PDF",
+    (128, b"DICM"): "a DICOM file",
+    (344, b"n+1\0"): "a NIfTI file",
+    (0, b"\x1f\x8b"): "a gzip archive",
+    (0, b"PK\x03\x04"): "a ZIP archive",
+}
+TEMPORARY = ".tmp-edge-seg-"  # begins the name of a file that is being written
 WHOLE = "copy the file again from its source"
+JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # not a stuffed byte, not a restart
+TIFF_TAGS = {"width": 256, "height": 257, "bits": 258, "colours": 262, "samples": 277, "planar": 284, "extra": 338}
+TIFF_BLOCKS = ((273, 279), (324, 325))  # offsets and lengths of strips, of tiles
+BLACK_IS_ZERO, RGB, UNASSOCIATED_ALPHA = 1, 2, 2
+
+
+class UnreadKind(ValueError):
+    """An honest file of a kind that is not read: "with ..."."""
 
 
 def read_image(path: Path) -> Image:
@@ -30,11 +52,19 @@ def read_image(path: Path) -> Image:
     Raises: ImageError if the file cannot be read, is not PNG, JPEG, TIFF or BMP, is incomplete, holds several pages,
     more than MAX_PIXELS pixels or a pixel type other than 8 or 16 bit.
     """
+    return decode_image(read_bytes(path, str(path)), str(path))
+
+
+def read_bytes(path: Path, name: str) -> bytes:
+    """Return a file's bytes; `name` is for the messages. Raises: ImageError."""
     try:
-        data = path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise ImageError(name, "not a regular file", "take it out")  # reading a pipe would never end
+        if path.stat().st_size > MAX_BYTES:
+            raise ImageError(name, f"more than {MAX_BYTES} bytes", "scale it down first")
+        return path.read_bytes()
     except OSError as error:
-        raise ImageError(str(path), error.strerror or str(error), "check the file and its permissions") from None
-    return decode_image(data, str(path))
+        raise ImageError(name, error.strerror or str(error), "check the file and its permissions") from None
 
 
 def decode_image(data: bytes, name: str) -> Image:
@@ -43,16 +73,20 @@ def decode_image(data: bytes, name: str) -> Image:
         raise ImageError(name, "the file is empty", WHOLE)
     kind = next((kind for start, kind in SIGNATURES.items() if data.startswith(start)), None)
     if kind is None:
-        raise ImageError(name, "not a PNG, JPEG, TIFF or BMP image", "convert it to one of these, or take it out")
+        found = next((f" but {what}" for (at, start), what in FOREIGN.items() if data.startswith(start, at)), "")
+        raise ImageError(name, f"not a PNG, JPEG, TIFF or BMP image{found}", "convert it to one, or take it out")
     try:
         height, width = CHECKS[kind](data)
-    except (struct.error, IndexError, ValueError) as error:
+    except UnreadKind as error:
+        raise ImageError(name, f"a {kind} {error}", "save it as a plain image, 8 or 16 bit") from None
+    except (struct.error, ValueError) as error:
         why = str(error) if type(error) is ValueError else "it ends in the middle"
         raise ImageError(name, f"damaged {kind}: {why}", WHOLE) from None
     if height * width > MAX_PIXELS:
         raise ImageError(name, f"{width} x {height} pixels, more than {MAX_PIXELS}", "scale it down first")
-    # ANYCOLOR would drop alpha without blending it; UNCHANGED would ignore EXIF rotation, which PNG rarely has.
-    flags = cv2.IMREAD_UNCHANGED if kind == "PNG" else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
+    # ANYCOLOR drops alpha without blending it; UNCHANGED ignores EXIF rotation, which PNG rarely has.
+    alpha = kind == "PNG" or (kind == "TIFF" and has_loose_alpha(data))
+    flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (cv2.error, MemoryError):
@@ -90,6 +124,8 @@ def check_png(data: bytes) -> tuple[int, int]:
         (crc,) = struct.unpack(">I", data[place + 8 + length : place + 12 + length])
         if zlib.crc32(body) != crc:
             raise ValueError("a checksum does not match")
+        if body.startswith(b"acTL"):
+            raise UnreadKind("with several frames")
         if body.startswith(b"IEND"):
             return height, width
         place += 12 + length
@@ -100,17 +136,18 @@ def check_jpeg(data: bytes) -> tuple[int, int]:
 
     Raises: ValueError, struct.error. Source: ITU-T T.81, annex B.
     """
-    place, size = 2, None
-    while True:
-        marker, length = struct.unpack(">HH", data[place : place + 4])
-        if marker >> 8 != 0xFF or length < 2:
+    place, size, scanned = 2, None, False
+    while found := JPEG_MARKER.search(data, place):
+        if not scanned and found.start() != place:
             raise ValueError("a marker is missing")
-        if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
-            size = struct.unpack(">HH", data[place + 5 : place + 9])
-        place += 2 + length
-        if marker == 0xFFDA:
+        marker, place = found[1][0], found.end()
+        if marker == 0xD9:
             break
-    if size is None or data.find(b"\xff\xd9", place) < 0:
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            size = struct.unpack(">HH", data[place + 3 : place + 7])
+        scanned |= marker == 0xDA
+        place += struct.unpack(">H", data[place : place + 2])[0]
+    if not found or size is None or not scanned:
         raise ValueError("it ends in the middle")
     return size
 
@@ -121,7 +158,11 @@ def check_bmp(data: bytes) -> tuple[int, int]:
     Raises: ValueError, struct.error. Source: Microsoft, BITMAPINFOHEADER.
     """
     (start,) = struct.unpack("<I", data[10:14])
-    width, height, _, bits, packing = struct.unpack("<iiHHI", data[18:34])
+    if data[14:18] == b"\x0c\0\0\0":  # OS/2's short header
+        width, height, _, bits = struct.unpack("<HHHH", data[18:26])
+        packing = 0
+    else:
+        width, height, _, bits, packing = struct.unpack("<iiHHI", data[18:34])
     needed = start + (abs(width) * bits + 31) // 32 * 4 * abs(height)
     if packing in (0, 3) and len(data) < needed:  # others are run-length coded: the decoder tells
         raise ValueError("it ends in the middle")
@@ -129,26 +170,49 @@ def check_bmp(data: bytes) -> tuple[int, int]:
 
 
 def check_tiff(data: bytes) -> tuple[int, int]:
-    """Return (height, width) of a TIFF with one page and all its strips or tiles inside the file.
+    """Return (height, width) of a TIFF with one page, all its strips or tiles inside the file, that OpenCV gets right.
 
     Raises: ValueError, struct.error. Source: TIFF 6.0, section 2.
     """
+    tags, following = read_tiff_tags(data)
+    if following:
+        raise UnreadKind("with several pages")
+    get = {name: tags.get(tag, (1,)) for name, tag in TIFF_TAGS.items()}
+    blocks = next((pair for pair in TIFF_BLOCKS if tags.get(pair[0])), TIFF_BLOCKS[0])
+    offsets, lengths = (tags.get(tag, ()) for tag in blocks)
+    if not (tags.get(256) and tags.get(257) and offsets and len(offsets) == len(lengths) and all(get.values())):
+        raise ValueError("its header is broken")
+    if any(offset + length > len(data) for offset, length in zip(offsets, lengths, strict=True)):
+        raise ValueError("it ends in the middle")
+    # What OpenCV 4 and 5 decode without a word to wrong pixels.
+    if get["samples"][0] == 2:
+        raise UnreadKind("with grey and alpha")
+    if get["bits"][0] > 8 and get["colours"][0] not in (BLACK_IS_ZERO, RGB):
+        raise UnreadKind("with more than 8 bit that is neither RGB nor grey with black as zero")
+    if get["bits"][0] > 8 and get["samples"][0] > 1 and get["planar"][0] != 1:
+        raise UnreadKind("with more than 8 bit in separate colour planes")
+    return get["height"][0], get["width"][0]
+
+
+def has_loose_alpha(data: bytes) -> bool:
+    """Tell whether a TIFF's alpha is still to be laid over black; libtiff does so with 8 bit itself."""
+    tags, _ = read_tiff_tags(data)
+    return tags.get(TIFF_TAGS["bits"], (8,))[0] > 8 and tags.get(TIFF_TAGS["extra"]) == (UNASSOCIATED_ALPHA,)
+
+
+def read_tiff_tags(data: bytes) -> tuple[dict[int, tuple[int, ...]], int]:
+    """Return {tag: values} of a TIFF's first page, as far as checks need them, and where the next page begins."""
     order = "<" if data[:2] == b"II" else ">"
     (start,) = struct.unpack(order + "I", data[4:8])
     (count,) = struct.unpack(order + "H", data[start : start + 2])
-    tags = {}
+    wanted = {*TIFF_TAGS.values(), *(tag for pair in TIFF_BLOCKS for tag in pair)}
+    tags: dict[int, tuple[int, ...]] = {}
     for place in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind, number = struct.unpack(order + "HHI", data[place : place + 8])
-        tags[tag] = read_tiff_values(data, order, place + 8, kind, number)
+        if tag in wanted and tag not in tags:
+            tags[tag] = read_tiff_values(data, order, place + 8, kind, number)
     (following,) = struct.unpack(order + "I", data[start + 2 + 12 * count : start + 6 + 12 * count])
-    if following:
-        raise ValueError("it has several pages, only single images are read")
-    offsets, counts = tags.get(273) or tags.get(324), tags.get(279) or tags.get(325)
-    if not (tags.get(256) and tags.get(257) and offsets and counts):
-        raise ValueError("its header is broken")
-    if any(offset + length > len(data) for offset, length in zip(offsets, counts, strict=False)):
-        raise ValueError("it ends in the middle")
-    return tags[257][0], tags[256][0]
+    return tags, following
 
 
 def read_tiff_values(data: bytes, order: str, place: int, kind: int, number: int) -> tuple[int, ...]:
@@ -191,7 +255,7 @@ def write_file(path: Path, data: bytes) -> None:
     Raises: OutputError if that fails; nothing is left behind then.
     """
     # Short and unrelated to the name: a 255-byte name leaves no room for a suffix.
-    temporary = path.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from .errors import EdgeSegError
 from .images import SUFFIXES
@@ -25,12 +25,13 @@ def find_inputs(given: Sequence[Path], recursive: bool, out: Path) -> list[Input
 
     A file that is named is taken whatever its suffix; in a folder, those with an image's suffix. Of several inputs, a
     folder's name goes before its files'.
-    Raises: EdgeSegError if an input does not exist, there is no image at all, or two would share their outputs.
+    Raises: EdgeSegError if an input does not exist or lies in `out`, there is no image at all, or two would share
+    their outputs.
     """
     inputs = []
     for place in given:
-        if place.is_dir():
-            prefix = f"{place.resolve().name}/" if len(given) > 1 else ""
+        if os.path.isdir(place):  # noqa: PTH112 - unlike Path's, it never raises
+            prefix = f"{Path(os.path.realpath(place)).name}/" if len(given) > 1 else ""
             inputs += [name_input(path, prefix + relative) for path, relative in walk(place, recursive, out)]
         elif os.path.lexists(place):
             inputs.append(name_input(place, place.name))
@@ -41,14 +42,22 @@ def find_inputs(given: Sequence[Path], recursive: bool, out: Path) -> list[Input
         hint = "" if recursive else ", or add --recursive for the folders in it"
         raise EdgeSegError(where, "no images in it", f"{', '.join(SUFFIXES)} are read{hint}")
     check_names(inputs)
+    check_places(inputs, out)
     return inputs
 
 
 def walk(folder: Path, recursive: bool, out: Path) -> Iterator[tuple[Path, str]]:
-    """Yield a folder's image files and their relative names, sorted; symbolic links to folders are not followed."""
-    out = out.resolve()
+    """Yield a folder's image files and their relative names, sorted; symbolic links to folders are not followed.
+
+    What begins with a dot is hidden and left out.
+    """
+    avoided = os.path.realpath(out)
     for top, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if recursive and (Path(top) / name).resolve() != out)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if recursive and not name.startswith(".") and os.path.realpath(Path(top) / name) != avoided
+        )
         for name in sorted(files):
             path = Path(top) / name
             if path.suffix.lower() in SUFFIXES and not name.startswith("."):
@@ -66,10 +75,23 @@ def name_input(path: Path, file: str) -> Input:
 
 
 def check_names(inputs: Sequence[Input]) -> None:
-    """Refuse two inputs whose outputs would be one file."""
+    """Refuse two inputs whose outputs would be one file, or a file and a folder of one name."""
     first: dict[str, Input] = {}
     for item in inputs:
         other = first.setdefault(item.name, item)
         if other is not item:
             why = f"its mask would be that of {other.path}"
             raise EdgeSegError(str(item.path), why, "run them one by one, each with its own -o")
+    for item in inputs:
+        for parent in PurePosixPath(item.name).parents:
+            if str(parent) in first:
+                why = f"its mask would lie in a folder named as the mask of {first[str(parent)].path}"
+                raise EdgeSegError(str(item.path), why, "run them one by one, each with its own -o")
+
+
+def check_places(inputs: Sequence[Input], out: Path) -> None:
+    """Refuse inputs that lie in `out`: a run could overwrite them, and the next would take its masks for images."""
+    avoided = os.path.realpath(out) + os.sep
+    for item in inputs:
+        if os.path.realpath(item.path).startswith(avoided):
+            raise EdgeSegError(str(item.path), f"it lies in the output folder {out}", "choose another -o")

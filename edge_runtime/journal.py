@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from .errors import OutputError
 from .images import write_file
 
 Row = dict[str, str]
 JOURNAL, LOCK = "journal.jsonl", ".lock"
+ROOM = "make room or choose another folder with -o"
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,14 @@ def outputs_stand(out: Path, outputs: Mapping[str, int]) -> bool:
 
 def read_journal(path: Path) -> dict[str, Done]:
     """Return {file: Done} of an earlier run; a last line that was cut off by a crash is not counted."""
-    earlier: dict[str, Done] = {}
-    if path.is_file():
-        for line in path.read_text("utf-8", "replace").splitlines():
-            try:
-                done = Done(**json.loads(line))
-                earlier[done.row["file"]] = done
-            except (ValueError, TypeError, KeyError):
-                continue
-    return earlier
+    if not path.is_file():
+        return {}
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise OutputError(str(path), error.strerror or str(error), "choose another folder with -o") from None
+    found = (from_line(line) for line in lines)
+    return {done.row["file"]: done for done in found if done}
 
 
 def write_journal(path: Path, earlier: Mapping[str, Done]) -> None:
@@ -53,10 +53,30 @@ def write_journal(path: Path, earlier: Mapping[str, Done]) -> None:
     write_file(path, "".join(to_line(done) for done in earlier.values()).encode())
 
 
-def append_journal(journal: TextIO, done: Done) -> None:
-    """Add a finished image to the journal, so that it outlives this process."""
-    journal.write(to_line(done))
-    journal.flush()
+def append_journal(journal: BinaryIO, done: Done) -> None:
+    """Add a finished image to the journal, an unbuffered file, so that it outlives this process.
+
+    Raises: OutputError.
+    """
+    line = to_line(done).encode()
+    try:
+        written = journal.write(line)
+    except OSError as error:
+        raise OutputError(journal.name, error.strerror or str(error), ROOM) from error
+    if written != len(line):
+        raise OutputError(journal.name, "the disk is full", ROOM)
+
+
+def from_line(line: str) -> Done | None:
+    """Return what a journal line says, None where it is cut off or not this program's."""
+    try:
+        done = Done(**json.loads(line))
+        texts = (done.key, done.row["file"], *done.row, *done.row.values(), *done.outputs)
+        sizes = done.outputs.values()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    whole = all(isinstance(text, str) for text in texts) and all(isinstance(size, int) for size in sizes)
+    return done if whole else None
 
 
 def to_line(done: Done) -> str:
@@ -68,17 +88,21 @@ def to_line(done: Done) -> str:
 def lock(out: Path) -> Iterator[None]:
     """Hold OUT for this process. Raises: OutputError if another run has it."""
     try:
-        file = (out / LOCK).open("a+")
+        file = (out / LOCK).open("ab+", buffering=0)
     except OSError as error:
         raise OutputError(str(out), error.strerror or str(error), "choose another folder with -o") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
-            why = f"another run (process {file.read().strip() or 'unknown'}) is writing there"
+            why = f"another run (process {file.read().decode('ascii', 'replace') or 'unknown'}) is writing there"
             raise OutputError(str(out), why, "wait for it or choose another -o") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        except OSError:
+            pass  # a file system without locks
+        try:
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        except OSError as error:
+            raise OutputError(str(out), error.strerror or str(error), ROOM) from None
         yield  # the empty-handed file stays: removing it would let a third run lock one that has no name

@@ -43,7 +43,7 @@ def to_probability(output: npt.NDArray[Any], height: int, width: int) -> npt.NDA
         raise ModelError("model output", f"{span} are no probabilities", "check the contract's activation")
     values = np.clip(values, 0, 1)
     channels = [resize_area(np.ascontiguousarray(values[:, :, k]), height, width) for k in range(values.shape[2])]
-    return np.stack(channels, axis=2)
+    return np.stack(channels, axis=2) if len(channels) > 1 else channels[0][:, :, None]
 
 
 def to_labels(probability: npt.NDArray[np.float32], threshold: float) -> tuple[Labels, Probability]:

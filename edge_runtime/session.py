@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .contract import Contract, read_contract
 from .engines import Engine, load_engine
-from .errors import ContractError, UsageError
+from .errors import ContractError, ImageError, UsageError
 from .models import DEFAULT
 from .postprocess import Labels, Probability, to_labels, to_probability
 from .preprocess import Image, Tensor, to_tensor
@@ -63,8 +63,10 @@ class Session:
     def segment(self, image: Image) -> Result:
         """Segment an image, (H, W) grey or (H, W, 3) RGB, uint8 or uint16.
 
-        Raises: ModelError if the model's output is not a probability everywhere; EngineError if inference fails.
+        Raises: ImageError if it is no such array; ModelError if the model's output is not a probability everywhere;
+        EngineError if inference fails.
         """
+        check_image(image)
         started = time.perf_counter()
         tensor = self.preprocess(image)
         prepared = time.perf_counter()
@@ -82,6 +84,14 @@ class Session:
         spec = self.contract.input
         _, height, width, _ = spec.shape
         return to_tensor(image, height, width, spec.colour, spec.scale, spec.offset, spec.dtype)
+
+
+def check_image(image: Image) -> None:
+    """Refuse an array that `read_image` would not give: its values would be read on a scale that is not theirs."""
+    shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    if not shaped or image.size == 0 or image.dtype not in (np.uint8, np.uint16):
+        found = f"{image.dtype} of shape {image.shape}"
+        raise ImageError("image", found, "give (H, W) or (H, W, 3) RGB, uint8 or uint16")
 
 
 def check_threshold(threshold: float, contract: Contract) -> None:

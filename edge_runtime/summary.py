@@ -26,15 +26,21 @@ def own_version() -> str:
 
 
 def describe_run(
-    args: argparse.Namespace, session: Session, threads: int, rows: Sequence[dict[str, str]], kept: int, started: float
+    args: argparse.Namespace, session: Session, threads: int, rows: Sequence[dict[str, str]], kept: int, seconds: float
 ) -> dict[str, Any]:
     """Return what run.json holds."""
-    seconds = time.time() - started
+    import cv2
+    import numpy as np
+
     failed = sum(row["status"] == "failed" for row in rows)
     model, engine = session.contract.model, session.engine
-    packages = {"python": platform.python_version(), "edge-seg": own_version(), engine.name: engine.version}
-    for package in ("numpy", "opencv-python-headless"):
-        packages[package] = version(package)
+    packages = {
+        "python": platform.python_version(),
+        "edge-seg": own_version(),
+        engine.name: engine.version,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,  # by whichever of its packages it came
+    }
     reason = "the first engine installed here" if args.engine == "auto" else None
     return {
         "versions": packages,
@@ -46,7 +52,7 @@ def describe_run(
         "workers": args.workers,
         "counts": {"inputs": len(rows), "ok": len(rows) - failed, "failed": failed, "kept": kept},
         "images_per_second": round((len(rows) - kept) / seconds, 3),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - seconds)),
         "seconds": round(seconds, 3),
         "host": describe_host(),
         "arguments": [str(item) for item in args.inputs]

@@ -1,0 +1,130 @@
+"""The engines: chosen by name, found where installed, one line where not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.engines import ENGINES, count_cores, is_installed, load_engine
+from edge_runtime.engines.interpreter import InterpreterEngine
+from edge_runtime.errors import EngineError, ModelError, UsageError
+from edge_runtime.models import DEFAULT
+
+INSTALLED = [name for name in ENGINES if is_installed(name)]
+
+
+def test_one_engine_is_installed() -> None:
+    """These tests need one interpreter, whichever."""
+    assert INSTALLED
+
+
+@pytest.mark.parametrize("name", ["auto", *INSTALLED])
+def test_an_engine_keeps_its_promises(name: str) -> None:
+    """Shapes, types, name and version are told, and the output is float32 of the promised shape."""
+    engine = load_engine(name, DEFAULT, 1)
+    assert engine.name == (INSTALLED[0] if name == "auto" else name)
+    assert engine.version[0].isdigit()
+    assert engine.threads == 1
+    output = engine.infer(np.zeros(engine.input_shape, engine.input_dtype))
+    assert output.shape == engine.output_shape
+    assert output.dtype == np.float32
+
+
+def test_the_callers_output_is_not_overwritten() -> None:
+    """An output stays what it was when the engine runs again."""
+    engine = load_engine("auto", DEFAULT, 1)
+    first = engine.infer(np.zeros(engine.input_shape, np.float32))
+    kept = first.copy()
+    engine.infer(np.ones(engine.input_shape, np.float32))
+    assert (first == kept).all()
+
+
+def test_a_tensor_that_does_not_fit_is_an_engine_error() -> None:
+    """What the interpreter refuses is one line with a way out."""
+    engine = load_engine("auto", DEFAULT, 1)
+    with pytest.raises(EngineError) as caught:
+        engine.infer(np.zeros((1, 3, 3, 1), np.float32))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_engine_is_a_usage_error() -> None:
+    """The names there are, are told."""
+    with pytest.raises(UsageError, match="litert"):
+        load_engine("onnx", DEFAULT)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_an_engine_that_is_not_installed_says_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing package is one message with the command that brings it."""
+    module, package = ENGINES[name]
+    monkeypatch.delitem(sys.modules, f"edge_runtime.engines.{module}", raising=False)
+    for blocked in ("ai_edge_litert.interpreter", "tflite_runtime.interpreter"):
+        monkeypatch.setitem(sys.modules, blocked, None)
+    with pytest.raises(EngineError, match=f"pip install {package}"):
+        load_engine(name, DEFAULT)
+
+
+def test_auto_without_any_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no engine at all, auto says which to install."""
+    for module, _ in ENGINES.values():
+        monkeypatch.delitem(sys.modules, f"edge_runtime.engines.{module}", raising=False)
+    for blocked in ("ai_edge_litert.interpreter", "tflite_runtime.interpreter"):
+        monkeypatch.setitem(sys.modules, blocked, None)
+    with pytest.raises(EngineError, match="pip install"):
+        load_engine("auto", DEFAULT)
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("data", [b"", b"no model", b"\x1c\0\0\0TFL3" + bytes(100)])
+def test_what_is_no_model_is_a_model_error(tmp_path: Path, name: str, data: bytes) -> None:
+    """An engine that refuses a file names the file."""
+    path = tmp_path / "m.tflite"
+    path.write_bytes(data)
+    with pytest.raises(ModelError) as caught:
+        load_engine(name, path, 1)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+class FakeInterpreter:
+    """One quantized output; counts as the library's class does."""
+
+    def __init__(self, outputs: int = 1) -> None:
+        self.outputs = outputs
+
+    def get_input_details(self) -> list[dict[str, object]]:
+        return [{"shape": np.array([1, 2, 2, 1]), "dtype": np.float32, "index": 0}]
+
+    def get_output_details(self) -> list[dict[str, object]]:
+        detail = {"shape": np.array([1, 2, 2, 1]), "dtype": np.int8, "index": 1, "quantization": (1 / 256, -128)}
+        return [detail] * self.outputs
+
+    def set_tensor(self, index: int, tensor: object) -> None: ...
+
+    def invoke(self) -> None: ...
+
+    def get_tensor(self, index: int) -> object:
+        return np.array([-128, -64, 0, 127], np.int8).reshape(1, 2, 2, 1)
+
+
+def test_an_integer_output_is_brought_back_to_probabilities() -> None:
+    """(value - zero point) * scale, in float, so that int8 does not wrap."""
+    engine = InterpreterEngine("fake", "1", 1, FakeInterpreter(), "m")
+    assert engine.output_dtype == "int8"
+    found = engine.infer(np.zeros((1, 2, 2, 1), np.float32))
+    assert found.dtype == np.float32
+    assert found.ravel().tolist() == [0, 0.25, 0.5, 255 / 256]
+
+
+def test_a_model_of_several_outputs_is_refused() -> None:
+    """Which of them would be the mask is not guessed."""
+    with pytest.raises(ModelError, match="2 outputs"):
+        InterpreterEngine("fake", "1", 1, FakeInterpreter(2), "m")
+
+
+def test_cores_are_those_this_process_may_use() -> None:
+    """At least one."""
+    assert count_cores() >= 1
