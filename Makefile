@@ -23,6 +23,7 @@ lint: $(DEV)/ready
 # The device's dependencies alone: NumPy, OpenCV and one interpreter.
 $(DEMO)/ready: pyproject.toml $(wildcard edge_runtime/*.* edge_runtime/*/*.*)
 	$(PYTHON) -m venv --clear $(DEMO)
+	rm -rf build
 	$(DEMO)/bin/pip install --quiet --disable-pip-version-check .
 	@touch $@
 
