@@ -97,7 +97,7 @@ def to_rgb(image8: Pixels) -> Pixels:
 
 
 def to_white(mask: npt.NDArray[np.generic]) -> Pixels:
-    return to_rgb(np.where(mask != 0, 255, 0).astype(np.uint8))
+    return np.where(mask != 0, 255, 0).astype(np.uint8)  # (H, W): one channel until it is small
 
 
 def letterbox(view: Pixels, side: int, whole: bool = False) -> Pixels:
@@ -112,5 +112,6 @@ def letterbox(view: Pixels, side: int, whole: bool = False) -> Pixels:
     small = cv2.resize(source, size[::-1], interpolation=method)
     top, left = (side - size[0]) // 2, (side - size[1]) // 2
     square = np.zeros((side, side, 3), np.uint8)
-    square[top : top + size[0], left : left + size[1]] = np.where(small > 0, 255, 0) if whole else small
+    shrunk = to_white(small) if whole else np.asarray(small, np.uint8)
+    square[top : top + size[0], left : left + size[1]] = to_rgb(shrunk)
     return square
