@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_runtime.errors import EdgeSegError
+from edge_runtime.errors import EdgeSegError, UsageError
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -22,12 +22,12 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="data folders to split")
     train.add_argument("--extra", type=Path, nargs="+", default=[], metavar="DIR", help="folders to train on only")
     train.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.keras")
-    train.add_argument("--size", type=int, default=224, help="side of the input, a multiple of 32 (default 224)")
+    train.add_argument("--size", type=side, default=224, help="side of the input, a multiple of 32 (default 224)")
     train.add_argument("--colour", choices=("grey", "rgb"), default="rgb", help="1 or 3 input channels")
-    train.add_argument("--epochs", type=int, default=50)
+    train.add_argument("--epochs", type=positive, default=50)
     train.add_argument("--small-epochs", type=int, default=0, help="of these, the first N at --small-size")
-    train.add_argument("--small-size", type=int, default=128)
-    train.add_argument("--batch", type=int, default=16)
+    train.add_argument("--small-size", type=side, default=128)
+    train.add_argument("--batch", type=positive, default=16)
     train.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     train.add_argument("--seed", type=int, default=1)
     train.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto")
@@ -42,12 +42,27 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
     draw = commands.add_parser("draw", help="draw slices with tumours and their masks into a data folder")
-    draw.add_argument("count", type=int, metavar="N")
+    draw.add_argument("count", type=positive, metavar="N")
     draw.add_argument("dest", type=Path, metavar="DEST")
     draw.add_argument("--seed", type=int, default=0)
-    draw.add_argument("--size", type=int, default=256)
+    draw.add_argument("--size", type=positive, default=256, help="64 to 1024")
     draw.add_argument("--demo", action="store_true", help="instead, a dozen images of every format and odd sizes")
     return parser
+
+
+def positive(text: str) -> int:
+    """Return a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def side(text: str) -> int:
+    """Return an image's side that five halvings leave whole."""
+    value = positive(text)
+    if value % 32:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of 32")
+    return value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeSegError as error:
         print(f"reference: error: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        fix = "pip install 'edge-seg[reference]'"
+        print(
+            f"reference: error: {args.command}: it needs {error.name}, which is not installed; {fix}", file=sys.stderr
+        )
+        return 1
     except KeyboardInterrupt:
         print("reference: interrupted; the same command goes on from the last epoch", file=sys.stderr)
         return 130
@@ -115,6 +136,8 @@ def run_draw(args: argparse.Namespace) -> int:
     """Draw slices; needs NumPy and OpenCV alone."""
     from .phantom import draw_demo, draw_folder
 
+    if not 64 <= args.size <= 1024:
+        raise UsageError(f"--size {args.size}", "it is not from 64 to 1024", "give a side in pixels")
     drawn = draw_demo(args.dest, args.seed) if args.demo else draw_folder(args.count, args.dest, args.seed, args.size)
     print(f"{len(drawn)} slices in {args.dest}")
     return 0

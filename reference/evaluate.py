@@ -36,7 +36,7 @@ def find_slices(
     slices = read_tumour_free(images) if masks is None else pair_masks(images, masks, labels)
     if patients is not None:
         names = {name.rsplit("/", 1)[-1] for name in patients}
-        slices = [item for item in slices if item.patient in names]
+        slices = [item for item in slices if item.patient.rsplit("/", 1)[-1] in names]
     if not slices:
         raise UsageError(str(images), "there is nothing to evaluate", "check --images and --patients")
     return slices

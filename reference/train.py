@@ -63,10 +63,12 @@ def train(recipe: Recipe, folders: Sequence[Path], extra: Sequence[Path], model_
     keras.utils.set_random_seed(recipe.seed)
     cv2.setNumThreads(1)  # the augmenting thread must not fight the training threads for cores
     run = model_path.with_suffix(".run")
-    check_run(run, recipe)
+    check_output(model_path, run)
     slices = [item for folder in folders for item in read_folder(folder)]
     training, validation = split_by_patient(slices, recipe.share, recipe.seed)
     training += [item for folder in extra for item in read_folder(folder)]
+    check_split(training, validation, recipe)
+    check_run(run, recipe)
     write_split(run, validation)
     say(f"{len(training)} slices to train on, {len(validation)} of other patients to validate on")
 
@@ -229,6 +231,24 @@ def save_float32(weights: list[np.ndarray], recipe: Recipe, path: Path) -> None:
     temporary = path.with_name(f".{path.stem}.tmp.keras")
     model.save(temporary)
     temporary.replace(path)
+
+
+def check_output(model_path: Path, run: Path) -> None:
+    """Refuse, before any work, a name that Keras would not save to, or a model that is not this run's."""
+    if model_path.suffix != ".keras":
+        raise UsageError(str(model_path), "its name does not end in .keras", "rename it")
+    if model_path.exists() and not run.is_dir():
+        raise UsageError(str(model_path), "it exists already", "choose another -o")
+
+
+def check_split(training: Sequence[Slice], validation: Sequence[Slice], recipe: Recipe) -> None:
+    """Refuse data that give no batch to train on or no tumour to validate on."""
+    if len(training) < recipe.batch:
+        why = f"{len(training)} slices are fewer than one batch of {recipe.batch}"
+        raise UsageError("training data", why, "add slices or lower --batch")
+    if all(item.mask is None for item in validation):
+        why = f"none of the {len(validation)} held-out slices has a tumour"
+        raise UsageError("validation data", why, "add patients: a fifth of each class is held out")
 
 
 def check_run(run: Path, recipe: Recipe) -> None:

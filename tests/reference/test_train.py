@@ -127,18 +127,32 @@ def test_loss_rewards_the_right_mask() -> None:
     assert float(segmentation_loss(empty, empty, 1.0)) < 0.01
 
 
+def run_reference(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "reference", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(
-    "arguments", [["train", "--data", "nowhere", "-o", "m.keras"], ["evaluate", "m.keras", "--images", "no"]]
+    ("arguments", "word"),
+    [
+        (["train", "--data", "nowhere", "-o", "m.keras"], "no such folder"),
+        (["train", "--data", "few", "-o", "m.keras", "--batch", "4"], "none of the 0 held-out slices has a tumour"),
+        (["train", "--data", "few", "-o", "m.keras"], "fewer than one batch of 16"),
+        (["train", "--data", "few", "-o", "m.h5"], "does not end in .keras"),
+        (["train", "--data", "few", "-o", "there.keras"], "exists already"),
+        (["train", "--data", "few", "-o", "m.keras", "--size", "100"], "not a multiple of 32"),
+        (["evaluate", "m.keras", "--images", "no"], "no such folder"),
+        (["evaluate", "m.keras", "--images", "few/images", "--masks", "few/masks"], "does not exist"),
+        (["draw", "few", "--size", "10", "4"], "argument N"),
+    ],
 )
-def test_bad_input_is_one_line(arguments: list[str], tmp_path: Path) -> None:
-    """A folder that does not exist is one line and exit 2, not a traceback."""
-    run = subprocess.run(
-        [sys.executable, "-m", "reference", *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+def test_bad_input_is_one_line(arguments: list[str], word: str, tmp_path: Path) -> None:
+    """What cannot work is said before any training, in one line, with exit 2 and nothing written."""
+    draw_folder(4, tmp_path / "few", size=64)
+    (tmp_path / "there.keras").touch()
+    run = run_reference(*arguments, cwd=tmp_path)
     assert run.returncode == 2
-    lines = [line for line in run.stderr.splitlines() if line.startswith("reference: error: ")]
-    assert len(lines) == 1 and "no such folder" in lines[0] and "Traceback" not in run.stderr
+    lines = [line for line in run.stderr.splitlines() if "error: " in line]
+    assert len(lines) == 1 and word in lines[0] and "Traceback" not in run.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "there.keras"]

@@ -1,0 +1,70 @@
+"""The embedded model: small, stamped, described by its card, and able to do what the card says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime import Session
+from edge_runtime.contract import read_contract
+from edge_runtime.models import DEFAULT
+from reference.evaluate import evaluate, find_slices, load_predictor
+from reference.metrics import Scores
+from reference.phantom import draw_phantom
+
+ROOT = Path(__file__).parents[2]
+RECORD = ROOT / "docs" / "default-model"
+DATA = Path(os.environ.get("EDGE_SEG_DATA", ROOT.parent / "shared" / "data"))
+CARD = DEFAULT.with_name("MODEL_CARD.md")
+
+
+def test_it_is_small_and_stamped() -> None:
+    """The model weighs at most 4 MB and carries a contract with its quality and its intended use."""
+    contract = read_contract(DEFAULT, verify=True)
+    assert DEFAULT.stat().st_size <= 4_000_000
+    assert contract.recipe == "drq"
+    assert contract.quality is not None and contract.quality["n"] > 0
+    assert "not a medical device" in contract.intended_use.lower()
+
+
+def test_card_and_contract_tell_the_same_numbers() -> None:
+    """Each figure of the contract's quality stands in the model card, to three digits."""
+    contract = read_contract(DEFAULT)
+    text = CARD.read_text("utf-8")
+    assert contract.quality is not None
+    figures = {key: value for key, value in contract.quality.items() if isinstance(value, float)}
+    assert figures
+    missing = {key: value for key, value in figures.items() if f"{value:.3f}" not in text}
+    assert not missing
+    assert "CC BY 4.0" in text and "not a medical device" in text.lower()
+
+
+def test_it_finds_drawn_lesions() -> None:
+    """On drawn slices it has not seen, most lesions are found and most tumour-free slices stay empty."""
+    session, scores = Session.load(), Scores()
+    for seed in range(40):
+        drawn = draw_phantom(
+            np.random.default_rng(10_000 + seed), ("glioma", "meningioma", "pituitary", "none")[seed % 4]
+        )
+        scores.add(session.segment(drawn.image).mask, drawn.mask, drawn.kind)
+    found = scores.summary()
+    assert found["dice"] > 0.6
+    assert found["false_alarms"] <= 0.3
+
+
+@pytest.mark.skipif(not (DATA / "t1ce_tumor").is_dir(), reason="the MRI slices are not here (EDGE_SEG_DATA)")
+def test_card_holds_on_held_out_patients() -> None:
+    """BinaryIoU and Dice on every fourth slice of the held-out patients are near the card's figures."""
+    folder = DATA / "t1ce_tumor"
+    patients = (RECORD / "validation-patients.txt").read_text().split("\n")
+    slices = find_slices(folder / "images", folder / "masks", folder / "labels.csv", patients)[::4]
+    predict, threshold = load_predictor(DEFAULT)
+    found = evaluate(predict, slices, [threshold])[threshold]
+    quality = read_contract(DEFAULT).quality
+    assert quality is not None
+    # A quarter of the slices: their own spread is larger than any difference between machines.
+    assert found["binary_io_u"] == pytest.approx(quality["binary_io_u"], abs=0.03)
+    assert found["dice"] == pytest.approx(quality["dice"], abs=0.05)
