@@ -46,13 +46,13 @@ class UnreadKind(ValueError):
     """An honest file of a kind that is not read: "with ..."."""
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: str | Path) -> Image:
     """Read an image file: (H, W) or (H, W, 3) RGB, uint8 or uint16; EXIF rotation applied, alpha laid over black.
 
     Raises: ImageError if the file cannot be read, is not PNG, JPEG, TIFF or BMP, is incomplete, holds several pages,
     more than MAX_PIXELS pixels or a pixel type other than 8 or 16 bit.
     """
-    return decode_image(read_bytes(path, str(path)), str(path))
+    return decode_image(read_bytes(Path(path), str(path)), str(path))
 
 
 def read_bytes(path: Path, name: str) -> bytes:
