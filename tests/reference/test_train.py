@@ -73,6 +73,17 @@ def test_killed_training_goes_on(trained: Path) -> None:
     assert keras.saving.load_model(trained, compile=False).input_shape == (None, 64, 64, 1)
 
 
+def test_bfloat16_training_saves_a_float32_model(drawn: Path, tmp_path: Path) -> None:
+    """A net trained in mixed_bfloat16 is saved as float32 throughout, since bfloat16 does not convert."""
+    model = tmp_path / "half.keras"
+    net = ["--attention", "cbam", "--width", "0.125", "--size", "32", "--precision", "mixed_bfloat16"]
+    run = run_reference("train", *net, "--epochs", "1", "--data", str(drawn), "-o", str(model), cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    saved = keras.saving.load_model(model, compile=False)
+    assert saved.input_shape == (None, 32, 32, 3)
+    assert {layer.compute_dtype for layer in saved.layers} == {"float32"}
+
+
 def test_another_recipe_does_not_resume(tmp_path: Path) -> None:
     """A run's folder begun with another recipe is refused with what differs; only more epochs may be asked for."""
     check_run(tmp_path / "a.run", Recipe(width=0.5))
