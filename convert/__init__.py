@@ -72,14 +72,7 @@ def convert_model(
         EdgeSegError: its subclasses say what to do; AuditError where the file is refused. No file is left behind then.
     """
     model = Path(path)
-    for what, value, known in (
-        ("recipe", recipe, RECIPES),
-        ("upsample", upsample, UPSAMPLES),
-        ("target", target, TARGETS),
-    ):
-        check_choice(what, value, known)
-    for finding in allow:
-        check_choice("finding", finding, FINDINGS)
+    check_choices(recipe, upsample, target, allow)
     find_kind(model)
     result = Path(out) if out is not None else model.with_name(f"{model.stem}.{recipe}.tflite")
     beside = result.with_suffix(".json")
@@ -109,6 +102,15 @@ def convert_model(
     text = json.dumps(done.report, indent=1, allow_nan=False) + "\n"
     write_all({beside: text.encode(), result: data})
     return replace(done, path=result, report_path=beside)
+
+
+def check_choices(recipe: str, upsample: str, target: str, allow: Collection[str]) -> None:
+    """Refuse, before any work, an argument that is none of its known values."""
+    check_choice("recipe", recipe, RECIPES)
+    check_choice("upsample", upsample, UPSAMPLES)
+    check_choice("target", target, TARGETS)
+    for finding in allow:
+        check_choice("finding", finding, FINDINGS)
 
 
 def check_choice(what: str, value: str, known: Collection[str]) -> None:
@@ -224,7 +226,10 @@ def hash_model(path: Path) -> str:
 
 
 def write_all(files: dict[Path, bytes]) -> None:
-    """Write the files whole or not at all: temporary files, fsync, then renamed one after the other."""
+    """Write the files whole or not at all: all temporary files first, then the renames.
+
+    Unlike write_file one by one: a disk that fills up during the second must not leave the first behind.
+    """
     waiting: dict[Path, Path] = {}
     try:
         for path, data in files.items():

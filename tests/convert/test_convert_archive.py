@@ -92,7 +92,11 @@ def test_keras_own_parts_pass(tmp_path: Path) -> None:
     )
     config = functional(*parts)
     config["compile_config"] = {"loss": function("my_loss", "mynets")}  # never loaded
-    inspect(write_archive(tmp_path / "m.keras", config))
+    path = write_archive(tmp_path / "m.keras", config)
+    inspect(path)
+    names = {part.name for part in read_parts(path, "keras")}
+    assert {"Conv2D", "Mean", "HeNormal", "DTypePolicy", "relu"} <= names  # they were looked at
+    assert "my_loss" not in names
 
 
 def write_h5(path: Path, config: Any) -> Path:
