@@ -30,6 +30,9 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--batch", type=positive, default=16)
     train.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     train.add_argument("--seed", type=int, default=1)
+    train.add_argument(
+        "--weights", default="none", metavar="none|FILE", help="a .keras file of the same net to start from"
+    )
     train.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto")
 
     evaluate = commands.add_parser("evaluate", help="score a .keras or .tflite model on images and masks")
@@ -100,6 +103,7 @@ def run_train(args: argparse.Namespace) -> int:
         rate=args.rate,
         seed=args.seed,
         precision=choose_precision(args.precision),
+        weights=args.weights,
     )
     print(train(recipe, args.data, args.extra, args.output))
     return 0

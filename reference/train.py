@@ -52,6 +52,7 @@ class Recipe:
     share: float = 0.2  # of each class's patients, held out for validation
     seed: int = 1
     precision: str = "float32"
+    weights: str = "none"  # a .keras file of the same net to start from
 
 
 def train(recipe: Recipe, folders: Sequence[Path], extra: Sequence[Path], model_path: Path) -> Path:
@@ -75,6 +76,8 @@ def train(recipe: Recipe, folders: Sequence[Path], extra: Sequence[Path], model_
     keras.mixed_precision.set_global_policy(recipe.precision)
     channels = 3 if recipe.colour == "rgb" else 1
     model = build_resunet(recipe.attention, recipe.width, None, channels)
+    if recipe.weights != "none":
+        model.set_weights(read_weights(Path(recipe.weights), model))
     learner = Learner(model, recipe, steps=recipe.epochs * (len(training) // recipe.batch))
     state = learner.load(run / "state.npz")
     arrays_size, best = 0, state["best"]
@@ -187,6 +190,20 @@ class Learner:
         return facts
 
 
+def read_weights(path: Path, model: keras.Model) -> list[np.ndarray]:
+    """Return the weights of a trained .keras file of the same net, in the order of `model.get_weights()`.
+
+    Raises: UsageError if the file is no Keras model or its weights do not fit the net.
+    """
+    try:
+        weights: list[np.ndarray] = keras.saving.load_model(path, compile=False).get_weights()
+    except Exception as error:  # Keras raises whatever its file readers raise
+        raise UsageError(str(path), f"its weights cannot be read ({str(error).splitlines()[0][:200]})") from error
+    if [weight.shape for weight in weights] != [tuple(weight.shape) for weight in model.weights]:
+        raise UsageError(str(path), "its weights do not fit this net", "give the same --attention, --width, --colour")
+    return weights
+
+
 def segmentation_loss(masks: Any, probability: Any, dice: float) -> Any:
     """Return binary cross-entropy plus `dice` times the batch's soft Dice loss.
 
@@ -256,7 +273,7 @@ def check_run(run: Path, recipe: Recipe) -> None:
     path = run / "recipe.json"
     if path.is_file():
         begun = json.loads(path.read_text())
-        changed = [key for key, value in asdict(recipe).items() if begun.get(key) != value and key != "epochs"]
+        changed = [key for key, value in asdict(recipe).items() if begun.get(key, value) != value and key != "epochs"]
         if changed:
             raise UsageError(
                 str(run), f"begun with another {', '.join(changed)}", "use another -o or delete the folder"

@@ -92,6 +92,20 @@ def test_another_recipe_does_not_resume(tmp_path: Path) -> None:
         check_run(tmp_path / "a.run", Recipe(width=0.25))
 
 
+def test_training_starts_from_given_weights(trained: Path) -> None:
+    """`--weights FILE` gives the net's own weights, and a file of another net is one line."""
+    from reference.resunet import build_resunet
+    from reference.train import read_weights
+
+    told = keras.saving.load_model(trained, compile=False).get_weights()
+    found = read_weights(trained, build_resunet("ag", 0.125, None, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(told, found, strict=True))
+    with pytest.raises(UsageError, match="do not fit"):
+        read_weights(trained, build_resunet("se", 0.125, None, 1))
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_weights(Path(__file__), build_resunet("ag", 0.125, None, 1))
+
+
 def test_evaluation_agrees_with_a_naive_count(trained: Path, drawn: Path) -> None:
     """Scores from the .keras file are those of a plain loop over pixels."""
     slices = find_slices(drawn / "images", drawn / "masks", drawn / "labels.csv")[:6]
