@@ -10,23 +10,23 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
-
 from edge_runtime.contract import Contract, near_miss, stamp_contract
-from edge_runtime.errors import AuditError, OutputError, UsageError
+from edge_runtime.errors import OutputError, UsageError
+from edge_runtime.images import write_file
 
 from .archive import find_kind
-from .audit import FINDINGS, Audit, audit_model, find_differences
-from .balance import float_variants, leave_float
+from .audit import FINDINGS, Audit
+from .candidate import Job, make_candidate, read_checks
 from .child import run_worker
 from .recipes import RECIPES
 from .report import to_report, to_table
-from .settings import Settings, build_contract, find_settings, read_settings
+from .settings import find_settings, read_settings
+from .surgery import name_apart
+from .tune import read_choice
 from .upsample import UPSAMPLES
-from .verify import Checks, compare_outputs, open_engine, run_model, time_models
+from .verify import Checks
 
 __all__ = ["Conversion", "convert_model"]
 
@@ -56,6 +56,8 @@ def convert_model(
     upsample: str = "auto",
     target: str = "litert",
     keep_float: int | None = None,
+    choices: str | Path | None = None,
+    retune: bool = False,
     trust_custom: str = "",
     allow: Collection[str] = (),
     force: bool = False,
@@ -65,8 +67,9 @@ def convert_model(
 
     out defaults to STEM.RECIPE.tflite beside the model. contract is a TOML file (see convert.settings); without it,
     STEM.contract.toml beside the model is taken if there. keep_float: convolutions of fewer filters x taps are not
-    quantized; None measures which of balance.LIMITS is fastest, if int8 throughout is no faster than float. `say` gets
-    a word now and then on what is going on.
+    quantized; None measures which layers to leave float. choices: the report of another conversion, whose layout is
+    taken without measuring; retune: measure again what an earlier conversion on this machine chose. `say` gets a word
+    now and then on what is going on.
 
     Raises:
         EdgeSegError: its subclasses say what to do; AuditError where the file is refused. No file is left behind then.
@@ -80,28 +83,32 @@ def convert_model(
     settings = read_settings(Path(contract)) if contract is not None else find_settings(model)
     if settings.path:
         say(f"contract fields from {settings.path}")
+    told = read_choice(Path(choices), recipe) if choices is not None else None
     request = {
         "model": str(model),
-        "recipe": recipe,
         "input_size": list(input_size) if input_size else None,
-        "upsample": upsample,
-        "target": target,
-        "keep_float": keep_float,
         "trust": trust_custom,
         "activation": settings.activation,
         "scale": settings.scale,
         "offset": settings.offset,
     }
     with tempfile.TemporaryDirectory(prefix="edge-convert-") as folder:
-        say(f"converting {model} ({recipe})")
-        facts = run_worker(Path(folder), request)
-        say("auditing the result")
-        flatbuffer, done = examine(Path(folder), facts, settings, request, allow)
-    data = stamp_contract(flatbuffer, done.contract)
-    done.report["model"]["sha256"] = hashlib.sha256(data).hexdigest()
-    text = json.dumps(done.report, indent=1, allow_nan=False) + "\n"
+        work = Path(folder)
+        say(f"converting {model}")
+        facts = run_worker(work, request)
+        facts["versions"] |= {"edge-seg": read_version("edge-seg"), "ai-edge-litert": read_version("ai-edge-litert")}
+        write_file(work / "fp32.tflite", name_apart((work / "fp32.tflite").read_bytes()))
+        inputs, expected = read_checks(work)
+        sha256 = hash_model(model)
+        job = Job(model, sha256, work, facts, settings, upsample, target, keep_float, told, retune, allow, say)
+        job = replace(job, inputs=inputs, expected=expected)
+        candidate = make_candidate(job, RECIPES[recipe])
+    data = stamp_contract(candidate.flatbuffer, candidate.contract)
+    report = to_report(candidate, facts, hashlib.sha256(data).hexdigest())
+    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     write_all({beside: text.encode(), result: data})
-    return replace(done, path=result, report_path=beside)
+    table = to_table(report)
+    return Conversion(result, beside, candidate.contract, candidate.audit, candidate.checks, report, table)
 
 
 def check_choices(recipe: str, upsample: str, target: str, allow: Collection[str]) -> None:
@@ -132,80 +139,6 @@ def check_outputs(model: Path, result: Path, beside: Path, force: bool) -> None:
             raise OutputError(str(path), "it is a folder", "choose another name with -o")
         if path.exists() and not force:
             raise OutputError(str(path), "it exists already", "say --force to overwrite it")
-
-
-def examine(
-    work: Path, facts: dict[str, Any], settings: Settings, request: dict[str, Any], allow: Collection[str]
-) -> tuple[bytes, Conversion]:
-    """Return the flatbuffer and the conversion, not yet written, after audit and comparison.
-
-    Raises:
-        AuditError: a finding that was not allowed.
-    """
-    model, recipe = Path(request["model"]), RECIPES[request["recipe"]]
-    fp32_bytes = (work / "fp32.tflite").stat().st_size
-    audit = audit_model(work / "model.tflite", fp32_bytes, facts, recipe, request["target"])
-    refuse(model, audit, allow)
-    facts["versions"] |= {"edge-seg": read_version("edge-seg"), "ai-edge-litert": read_version("ai-edge-litert")}
-    contract = build_contract(facts, settings, model, recipe.name, hash_model(model), ())
-    with np.load(work / "checks.npz", allow_pickle=False) as arrays:
-        inputs = [arrays[f"input{i}"] for i in range(len(arrays.files) // 2)]
-        expected = [arrays[f"output{i}"] for i in range(len(inputs))]
-    clock: dict[str, list[float]] = {}
-    if facts["rewritten"] or recipe.weights != "float32":
-        clock, limit = balance(work, inputs[-1], request["keep_float"] if recipe.weights == "int8" else 0)
-        if limit:
-            facts["notes"].append(
-                f"convolutions of fewer than {limit} filters x taps left float (--keep-float {limit})"
-            )
-            audit = audit_model(work / "model.tflite", fp32_bytes, facts, recipe, request["target"], limit)
-            refuse(model, audit, allow)
-    engine = open_engine(work / "model.tflite")
-    checks = compare_outputs(expected, [run_model(engine, x) for x in inputs], contract.threshold.value)
-    audit = replace(audit, findings=(*audit.findings, *find_differences(checks, recipe)))
-    refuse(model, audit, allow)
-    contract = replace(contract, allowed=tuple(sorted({finding.name for finding in audit.findings})))
-    report = to_report(audit, checks, contract, clock, facts, "")
-    table = to_table(audit, checks, contract, clock, facts)
-    return (work / "model.tflite").read_bytes(), Conversion(Path(), Path(), contract, audit, checks, report, table)
-
-
-def balance(work: Path, tensor: Any, limit: int | None) -> tuple[dict[str, list[float]], int]:
-    """Time the result against its float32 original; return the milliseconds and the limit of `leave_float` applied.
-
-    limit None: a result that is no faster is replaced by the fastest variant with some layers float, if one is faster.
-    """
-    fp32, result = work / "fp32.tflite", work / "model.tflite"
-    if limit:
-        result.write_bytes(leave_float(result.read_bytes(), limit) or result.read_bytes())
-    best, best_limit = time_models({"fp32": open_engine(fp32), "result": open_engine(result)}, tensor), limit or 0
-    if limit is not None or speed_ratio(best) < 1:
-        return best, best_limit
-    for step, flatbuffer in float_variants(result.read_bytes(), fp32.stat().st_size):
-        variant = work / f"float{step}.tflite"
-        variant.write_bytes(flatbuffer)
-        timed = time_models({"fp32": open_engine(fp32), "result": open_engine(variant)}, tensor)
-        if speed_ratio(timed) < min(1, speed_ratio(best)):
-            best, best_limit = timed, step
-    if best_limit:
-        (work / f"float{best_limit}.tflite").replace(result)
-    return best, best_limit
-
-
-def speed_ratio(clock: dict[str, list[float]]) -> float:
-    """Return the result's median time as a share of its float32 original's."""
-    return median(clock["result"]) / median(clock["fp32"])
-
-
-def refuse(model: Path, audit: Audit, allow: Collection[str]) -> None:
-    """Raise AuditError for the findings that were not allowed."""
-    left = [finding for finding in audit.findings if finding.name not in allow]
-    if left:
-        why = "; ".join(f"{finding.name} ({finding.where}): {FINDINGS[finding.name]}" for finding in left)
-        allowing = " ".join(f"--allow {finding.name}" for finding in left)
-        raise AuditError(
-            str(model), f"the audit refused the result: {why}", f"no file was written; {allowing} overrides"
-        )
 
 
 def read_version(package: str) -> str:

@@ -1,6 +1,6 @@
 """The command: `python -m convert MODEL`, also edge-convert. Data on stdout, words on stderr, exit codes as documented.
 
-0 done; 1 error; 2 usage; 4 the audit refused the result; 5 the model could run code; 130 interrupted.
+0 done; 1 error; 2 usage; 4 the audit or the clock refused the result; 5 the model could run code; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -39,12 +39,15 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--contract", metavar="FILE.toml", help="contract fields; default: STEM.contract.toml, if there"
     )
-    parser.add_argument("--upsample", default="auto", choices=UPSAMPLES, help="what becomes of Conv2DTranspose layers; "
-                        "auto rewrites as many as fit into 3 %% of the size (default: auto)")  # fmt: skip
+    parser.add_argument("--upsample", default="auto", choices=UPSAMPLES, help="transposed convolutions: auto "
+                        " takes what is measured to be fastest within 3 %% of the size (default: auto)")  # fmt: skip
     parser.add_argument("--target", default="litert", choices=TARGETS, help="the runtime to load it (default: litert)")
     parser.add_argument("--keep-float", type=limit, default=None, metavar="auto|N", help="do not quantize convolutions "
-                        "of fewer than N filters x taps; auto: none, unless int8 is measured to be no faster than "
-                        "float; a number makes the file's bytes repeatable (default: auto)")  # fmt: skip
+                        "of fewer than N filters x taps; auto: those that are measured to be slower in int8, as far as "
+                        "the size allows (default: auto)")  # fmt: skip
+    parser.add_argument("--choices", metavar="REPORT.json", help="take the layout of an earlier conversion from its "
+                        "report instead of measuring: the same bytes on any machine")  # fmt: skip
+    parser.add_argument("--retune", action="store_true", help="measure again what an earlier conversion here chose")
     parser.add_argument(
         "--trust-custom", metavar="MODULE", default="", help="import custom layers from MODULE: runs it"
     )
@@ -80,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             upsample=options.upsample,
             target=options.target,
             keep_float=options.keep_float,
+            choices=options.choices,
+            retune=options.retune,
             trust_custom=options.trust_custom,
             allow=options.allow,
             force=options.force,

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .balance import is_cheap
+from .costs import Cost, sum_costs
 from .flatbuffer import Graph, Operation, read_graph
+from .quantize import SMALL, WEIGHTS
 from .recipes import Recipe
 from .verify import Checks, muffled
 
@@ -29,16 +30,16 @@ FINDINGS = {
     "not-probability": "an output outside [0, 1]",
     "unfaithful": "outputs far from the original model's",
     "runtime-2.14": "an operation that tflite-runtime 2.14 does not take",
+    "slower": "the result is not faster than the model's own static float32 file",
 }
 VARIABLE_OPS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"}
-WEIGHT_INPUT = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "TRANSPOSE_CONV": 1, "FULLY_CONNECTED": 1, "CONV_3D": 1}
-SMALL = 1024  # TensorFlow's converter leaves smaller tensors float
-SLOWER = "int8 was measured slower here"
+WEIGHT_INPUT = {kind: slot for kind, (slot, _) in WEIGHTS.items()}
+KEPT = "the layout leaves it float"
 OVERHEAD_BYTES = 100_000  # of names, shapes and small tensors, in a file of any size
 # The newest version that tflite-runtime 2.14.0 registers for an operation that converters stamp higher today.
 RUNTIME_2_14 = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 7, "FULLY_CONNECTED": 11, "TRANSPOSE_CONV": 4, "BATCH_MATMUL": 4}
-# Most that outputs may differ from Keras': float against float, and mean of quantized against float.
-FLOAT_DIFFERENCE, QUANTIZED_MEAN_DIFFERENCE = 1e-3, 0.1
+# Most that outputs may differ from Keras': of float weights, of 16-bit ones; on average, of quantized ones.
+FLOAT_DIFFERENCE, HALF_DIFFERENCE, QUANTIZED_MEAN_DIFFERENCE = 1e-3, 2e-2, 0.1
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Audit:
     weights: tuple[Weights, ...]
     partitions: int | None  # under XNNPACK; None where the runtime has no such delegate
     outside: tuple[str, ...]  # operations that XNNPACK leaves to the interpreter, with their layers
+    costs: tuple[Cost, ...]
     findings: tuple[Finding, ...] = field(default=())
 
     @property
@@ -81,15 +83,16 @@ class Audit:
 
 
 def audit_model(
-    model: Path, fp32: int, facts: dict[str, Any], recipe: Recipe, target: str, left_float: int = 0
+    model: Path, fp32: int, facts: dict[str, Any], recipe: Recipe, target: str, kept: Collection[str] = ()
 ) -> Audit:
     """Return what the file holds, with all findings that its bytes alone can show.
 
-    fp32 is the size of the float32 original in bytes; facts come from the worker; left_float is balance's limit.
+    fp32 is the size of the float32 original in bytes; facts come from the worker; kept are the weights that the layout
+    leaves float.
     """
     flatbuffer, layers = model.read_bytes(), facts["layers"]
     graph, size = read_graph(flatbuffer), len(flatbuffer)
-    weights = tuple(read_weights(graph, layers, left_float))
+    weights = tuple(read_weights(graph, layers, kept))
     partitions, outside = count_partitions(read_pieces(model), graph, layers)
     findings = [
         *find_operations(graph, layers, target),
@@ -98,7 +101,8 @@ def audit_model(
     ]
     versions = {op.name: max(o.version for o in graph.operations if o.name == op.name) for op in graph.operations}
     histogram = dict(Counter(op.name for op in graph.operations).most_common())
-    return Audit(size, fp32, histogram, versions, weights, partitions, outside, tuple(findings))
+    costs = sum_costs(graph)
+    return Audit(size, fp32, histogram, versions, weights, partitions, outside, costs, tuple(findings))
 
 
 def name_layer(graph: Graph, op: Operation, layers: Collection[str]) -> str:
@@ -147,11 +151,13 @@ def refuses_2_14(graph: Graph, op: Operation) -> bool:
     return op.version > RUNTIME_2_14.get(op.name, 99) or (hybrid and graph.tensors[op.inputs[2]].dtype == "FLOAT32")
 
 
-def read_weights(graph: Graph, layers: Collection[str], left_float: int) -> list[Weights]:
+def read_weights(graph: Graph, layers: Collection[str], kept: Collection[str]) -> list[Weights]:
     """Return the weight tensors of the operations that have some, in the graph's order."""
     found, seen = [], set()
+    widened = {op.outputs[0]: op.inputs[0] for op in graph.operations if op.name == "DEQUANTIZE"}
     for op in graph.operations:
         place = op.inputs[WEIGHT_INPUT[op.name]] if op.name in WEIGHT_INPUT else -1
+        place = widened.get(place, place)
         if place < 0 or place in seen or not graph.tensors[place].constant_bytes:
             continue
         seen.add(place)
@@ -159,8 +165,7 @@ def read_weights(graph: Graph, layers: Collection[str], left_float: int) -> list
         reason = ""
         if tensor.dtype == "FLOAT32":
             reason = f"fewer than {SMALL} weights" if tensor.elements < SMALL else "the converter left it"
-            if tensor.elements >= SMALL and left_float and is_cheap(op.name, tensor.shape, left_float):
-                reason = SLOWER
+            reason = KEPT if tensor.name in kept else reason
         found.append(
             Weights(name_layer(graph, op, layers), op.name, tensor.elements, tensor.dtype, tensor.scales, reason)
         )
@@ -168,11 +173,11 @@ def read_weights(graph: Graph, layers: Collection[str], left_float: int) -> list
 
 
 def find_float(weights: Sequence[Weights], recipe: Recipe) -> list[Finding]:
-    """Return a finding where int8 weights were asked for and a large tensor has another type."""
-    if recipe.weights != "int8":
+    """Return a finding where smaller weights were asked for and a large tensor has another type."""
+    if recipe.weights == "float32":
         return []
-    large = [weight for weight in weights if weight.elements >= SMALL and weight.dtype != "INT8"]
-    large = [weight for weight in large if weight.reason != SLOWER]
+    large = [weight for weight in weights if weight.elements >= SMALL and weight.dtype != recipe.weights.upper()]
+    large = [weight for weight in large if weight.reason != KEPT]
     if not large:
         return []
     worst = max(large, key=lambda weight: weight.elements)
@@ -183,7 +188,7 @@ def find_float(weights: Sequence[Weights], recipe: Recipe) -> list[Finding]:
 def find_size(size: int, fp32: int, facts: dict[str, Any], recipe: Recipe) -> list[Finding]:
     """Return a finding where a file is too small for its weights, or too large for its recipe."""
     kernels, extra = int(facts["kernels"]), sum(facts["rewritten"].values())
-    each = 4 if recipe.weights == "float32" else 1
+    each = {"float32": 4, "float16": 2}.get(recipe.weights, 1)
     if size < 0.9 * each * kernels:
         return [Finding("size", f"{size} bytes for {kernels} weights: some are missing")]
     if fp32 < 0.9 * 4 * kernels:
@@ -201,9 +206,10 @@ def find_differences(checks: Checks, recipe: Recipe) -> list[Finding]:
     found = []
     if not checks.probability:
         found.append(Finding("not-probability", f"on one of {checks.images} drawn images"))
-    if recipe.weights == "float32":
-        far = not checks.largest_difference <= FLOAT_DIFFERENCE  # not <=: NaN is far
-        where = f"largest difference {checks.largest_difference:.2g}, above {FLOAT_DIFFERENCE:g}"
+    if recipe.weights in ("float32", "float16"):
+        most = FLOAT_DIFFERENCE if recipe.weights == "float32" else HALF_DIFFERENCE
+        far = not checks.largest_difference <= most  # not <=: NaN is far
+        where = f"largest difference {checks.largest_difference:.2g}, above {most:g}"
     else:
         far = not checks.mean_difference <= QUANTIZED_MEAN_DIFFERENCE
         where = f"mean difference {checks.mean_difference:.2g}, above {QUANTIZED_MEAN_DIFFERENCE:g}"

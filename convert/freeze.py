@@ -14,7 +14,6 @@ from edge_runtime.errors import ModelError
 
 from .archive import first_line
 from .loaded import Call, Loaded
-from .recipes import Recipe
 
 # Ops that hand a probability on as one, and ops whose result is no probability.
 PASSING = {"Identity", "StopGradient", "Reshape", "Squeeze", "ExpandDims", "ResizeBilinear", "ResizeNearestNeighbor"}
@@ -83,8 +82,8 @@ def export_graph(loaded: Loaded, call: Call, folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=module.serve.get_concrete_function())
 
 
-def convert_graph(what: str, folder: Path, recipe: Recipe, target: str) -> bytes:
-    """Return the flatbuffer of a SavedModel under a recipe, TFLite builtins only.
+def convert_graph(what: str, folder: Path) -> bytes:
+    """Return the float32 flatbuffer of a SavedModel, TFLite builtins only.
 
     Raises:
         ModelError: TensorFlow's converter cannot express the model in builtins.
@@ -93,10 +92,6 @@ def convert_graph(what: str, folder: Path, recipe: Recipe, target: str) -> bytes
 
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if recipe.weights == "int8":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if target == "tflite-runtime":  # per-channel FULLY_CONNECTED came after 2.14
-        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     try:
         return bytes(converter.convert())
     except Exception as error:  # the converter raises kinds of its own for each of its stages

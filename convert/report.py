@@ -1,4 +1,4 @@
-"""A conversion in words: the table for people, the JSON for everything else."""
+"""A conversion in words: the JSON that holds everything, and the table for people, made of the JSON alone."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from edge_runtime.contract import Contract
+from .candidate import Candidate
 
-from .audit import Audit
-from .verify import Checks
-
-FORMAT = "edge-seg-conversion/1"
+FORMAT = "edge-seg-conversion/2"
+Report = dict[str, Any]
 
 
-def to_report(
-    audit: Audit, checks: Checks, contract: Contract, clock: dict[str, list[float]], facts: dict[str, Any], sha256: str
-) -> dict[str, Any]:
+def to_report(candidate: Candidate, facts: dict[str, Any], sha256: str) -> Report:
     """Return the report as plain data. sha256 is of the stamped file; milliseconds are raw samples, taken in turns."""
+    audit, contract = candidate.audit, candidate.contract
     return {
         "format": FORMAT,
         "model": {"id": contract.model.id, "version": contract.model.version, "sha256": sha256},
@@ -26,13 +23,19 @@ def to_report(
         "size_bytes": audit.size_bytes,
         "fp32_bytes": audit.fp32_bytes,
         "fraction_of_fp32": round(audit.size_bytes / audit.fp32_bytes, 4),
+        "parameters": facts["weights"],
+        "macs": sum(cost.macs for cost in audit.costs),
         "audit": asdict(audit),
-        "checks": {name: spell(value) for name, value in asdict(checks).items()},
-        "clock_ms": clock,
+        "checks": {name: spell(value) for name, value in asdict(candidate.checks).items()},
+        "clock_ms": candidate.clock,
+        "speed_ratio": candidate.ratio,
+        "choice": asdict(candidate.choice),
+        "rewritten": candidate.rewritten,
         "source": asdict(contract.source),
         "kind": facts["kind"],
-        "rewritten": facts["rewritten"],
-        "scale": {"scale": facts["scale"], "offset": facts["offset"], "why": facts["scale_why"]},
+        "input": {**asdict(contract.input), "why": facts["scale_why"]},
+        "output": asdict(contract.output),
+        "threshold": {"value": contract.threshold.value, "from": contract.threshold.from_},
         "notes": facts["notes"],
         "allowed": list(contract.allowed),
     }
@@ -43,31 +46,36 @@ def spell(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def to_table(
-    audit: Audit, checks: Checks, contract: Contract, clock: dict[str, list[float]], facts: dict[str, Any]
-) -> str:
+def to_table(report: Report) -> str:
     """Return the table that the command prints."""
+    audit, checks, given = report["audit"], report["checks"], report["input"]
     rows = [
-        ("size", f"{audit.size_bytes / 1e6:.2f} MB, {audit.size_bytes / audit.fp32_bytes:.1%} of static FP32"),
-        ("operations", f"{sum(audit.operations.values())}: " + join_counts(audit.operations)),
-        ("weight tensors", say_weights(audit)),
-        ("upsampling", say_upsampling(audit, facts)),
+        ("size", f"{report['size_bytes'] / 1e6:.2f} MB, {report['fraction_of_fp32']:.1%} of static FP32"),
+        ("operations", f"{sum(audit['operations'].values())}: " + join_counts(audit["operations"])),
+        ("weight tensors", say_weights(audit["weights"])),
+        ("upsampling", say_upsampling(report)),
         ("XNNPACK", say_partitions(audit)),
-        ("against Keras", f"largest difference {checks.largest_difference:.2g}, {checks.changed_pixels:.3%} of pixels "
-         f"changed, on {checks.images} drawn images"),
-        *([("speed", say_clock(clock))] if len(clock) > 1 else []),
-        ("input", f"{contract.input.colour} {shape(contract.input.shape)} {contract.input.dtype}, pixel * "
-         f"{contract.input.scale:.6g} + {contract.input.offset:g} ({facts['scale_why']})"),
-        ("output", f"{contract.output.activation} {shape(contract.output.shape)}: "
-         + ", ".join(label.name for label in contract.output.labels)),
-        ("threshold", f"{contract.threshold.value:g} (from {contract.threshold.from_})"),
-        *([("notes", "; ".join(facts["notes"]))] if facts["notes"] else []),
-        *([("allowed", ", ".join(contract.allowed))] if contract.allowed else []),
+        ("against Keras", f"largest difference {say_number(checks['largest_difference'])}, "
+         f"{checks['changed_pixels']:.3%} of pixels changed, on {checks['images']} drawn images"),
+        *([("speed", say_clock(report))] if report["speed_ratio"] is not None else []),
+        *([("layout", say_choice(report["choice"]))] if report["choice"]["table"] else []),
+        ("input", f"{given['colour']} {say_shape(given['shape'])} {given['dtype']}, pixel * "
+         f"{given['scale']:.6g} + {given['offset']:g} ({given['why']})"),
+        ("output", f"{report['output']['activation']} {say_shape(report['output']['shape'])}: "
+         + ", ".join(label["name"] for label in report["output"]["labels"])),
+        ("threshold", f"{report['threshold']['value']:g} (from {report['threshold']['from']})"),
+        *([("notes", "; ".join(report["notes"]))] if report["notes"] else []),
+        *([("allowed", ", ".join(report["allowed"]))] if report["allowed"] else []),
     ]  # fmt: skip
     return "\n".join(f"{name:<15} {text}" for name, text in rows)
 
 
-def shape(sides: tuple[int, ...]) -> str:
+def say_number(value: Any) -> str:
+    """Return a number that `spell` may have spelled."""
+    return value if isinstance(value, str) else f"{value:.2g}"
+
+
+def say_shape(sides: Any) -> str:
     """Return a shape as 1x224x224x3."""
     return "x".join(map(str, sides))
 
@@ -77,36 +85,49 @@ def join_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def say_weights(audit: Audit) -> str:
-    """Return how many weight tensors are int8 and float, and why."""
-    small = sum(weight.reason.startswith("fewer") for weight in audit.weights)
-    left = len(audit.weights) - audit.quantized
-    return f"{audit.quantized} int8, {left} float" + (f" ({small} with fewer than 1024 weights)" if small else "")
+def say_weights(weights: Any) -> str:
+    """Return how many weight tensors have which type, and why some stayed float."""
+    types = [weight["dtype"].lower() for weight in weights]
+    counts = ", ".join(f"{types.count(kind)} {kind}" for kind in dict.fromkeys(sorted(types)))
+    reasons = [weight["reason"] for weight in weights if weight["reason"]]
+    why = ", ".join(f"{reasons.count(reason)} {reason}" for reason in dict.fromkeys(reasons))
+    return (counts or "none") + (f" ({why})" if why and len(reasons) < len(weights) else "")
 
 
-def say_upsampling(audit: Audit, facts: dict[str, Any]) -> str:
-    """Return what became of the Conv2DTranspose layers."""
-    kept = audit.operations.get("TRANSPOSE_CONV", 0)
-    rewritten = len(facts["rewritten"])
-    if not rewritten and not kept:
-        return "no Conv2DTranspose"
-    return f"{rewritten} Conv2DTranspose rewritten as depth-to-space, {kept} kept"
+def say_upsampling(report: Report) -> str:
+    """Return what became of the transposed convolutions."""
+    kept = report["audit"]["operations"].get("TRANSPOSE_CONV", 0)
+    forms = [report["choice"]["forms"].get(name, "") for name in report["rewritten"]]
+    if not forms and not kept:
+        return "no transposed convolution"
+    said = [f"{forms.count(form)} rewritten as {form}" for form in dict.fromkeys(forms)]
+    return "transposed convolutions: " + ", ".join([*said, f"{kept} kept"])
 
 
-def say_partitions(audit: Audit) -> str:
+def say_partitions(audit: Any) -> str:
     """Return in how many pieces XNNPACK takes the graph, and what it leaves out."""
-    if audit.partitions is None:
+    if audit["partitions"] is None:
         return "unknown"
-    text = f"{audit.partitions} partition" + "s" * (audit.partitions != 1)
-    if not audit.outside:
+    text, outside = f"{audit['partitions']} partition" + "s" * (audit["partitions"] != 1), audit["outside"]
+    if not outside:
         return f"{text}, nothing outside"
-    more = f" and {len(audit.outside) - 4} more" if len(audit.outside) > 4 else ""
-    return f"{text}; {len(audit.outside)} operations outside: {', '.join(audit.outside[:4])}{more}"
+    more = f" and {len(outside) - 4} more" if len(outside) > 4 else ""
+    return f"{text}; {len(outside)} operations outside: {', '.join(outside[:4])}{more}"
 
 
-def say_clock(clock: dict[str, list[float]]) -> str:
-    """Return the ratio of the medians; milliseconds on a shared machine mean little."""
-    result, original = median(clock["result"]), median(clock["fp32"])
+def say_clock(report: Report) -> str:
+    """Return the ratio, with the quarter and three quarters of the rounds; milliseconds alone mean little."""
+    clock = report["clock_ms"]
+    ratios = sorted(a / b for a, b in zip(clock["result"], clock["fp32"], strict=True))
+    low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
     return (
-        f"{result / original:.2f} of static FP32's time ({result:.1f} against {original:.1f} ms, in turns, 2 threads)"
+        f"{report['speed_ratio']:.2f} of static FP32's time (half of {len(ratios)} rounds: {low:.2f} to {high:.2f}; "
+        f"{median(clock['result']):.3g} against {median(clock['fp32']):.3g} ms, 2 threads)"
     )
+
+
+def say_choice(choice: Any) -> str:
+    """Return what was tried, fastest first."""
+    tried = sorted(choice["table"], key=lambda row: row["ratio"])
+    rows = ", ".join(f"{row['what']} {row['ratio']:.2f} ({row['bytes'] / 1e6:.2f} MB)" for row in tried[:4])
+    return f"{choice['why']}: {rows}; {len(choice['kept'])} layers left float"

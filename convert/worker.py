@@ -1,6 +1,7 @@
 """What the child process does: inspect, load, trace and convert one model; the parent never imports TensorFlow.
 
-It reads `request.json` in its folder and leaves `model.tflite`, `fp32.tflite`, `checks.npz` and `result.json` there.
+It reads `request.json` in its folder and leaves `fp32.tflite`, the static float32 file that everything else is made of,
+`checks.npz` and `result.json` there.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from edge_runtime.errors import EdgeSegError, ModelError
 from .freeze import append_activation, convert_graph, export_graph, find_activation
 from .load import load_model
 from .loaded import Loaded
-from .recipes import RECIPES
-from .upsample import choose_layers, extra_weights, rewrite_layer
 from .verify import draw_images, pack
 
 FACTOR_OF_RAW = 1 / 16  # a graph that begins by shrinking its input this much eats 0...255, not 0...1
@@ -52,22 +51,8 @@ def convert_here(work: Path, request: dict[str, Any]) -> dict[str, Any]:
     facts = read_facts(str(path), loaded, request)
     call = append_activation(loaded.call, facts["activation"]) if facts["appended"] else loaded.call
     write_reference(work, loaded, call, facts)
-    # The float32 original that the result is measured against is the model as it stands, not rewritten.
-    export_graph(loaded, call, work / "plain")
-    (work / "fp32.tflite").write_bytes(convert_graph(str(path), work / "plain", RECIPES["fp32"], "litert"))
-    how = "depth-to-space" if request["target"] == "tflite-runtime" else request["upsample"]
-    rewritten = choose_layers(loaded.layers, how, loaded.weights)
-    facts["rewritten"] = {layer.name: extra_weights(layer) for layer in rewritten}
-    for layer in rewritten:
-        rewrite_layer(layer)
-    if rewritten:
-        export_graph(loaded, call, work / "static")
-    recipe = RECIPES[request["recipe"]]
-    if rewritten or recipe.name != "fp32":
-        graph = work / ("static" if rewritten else "plain")
-        (work / "model.tflite").write_bytes(convert_graph(str(path), graph, recipe, request["target"]))
-    else:
-        (work / "model.tflite").write_bytes((work / "fp32.tflite").read_bytes())
+    export_graph(loaded, call, work / "static")
+    (work / "fp32.tflite").write_bytes(convert_graph(str(path), work / "static"))
     return facts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from edge_runtime.contract import read_contract
 from edge_runtime.errors import AuditError, EdgeSegError, ModelError, OutputError, UnsafeModelError, UsageError
 from edge_runtime.session import Session
 
+SLOW = ("slower",)  # what the clock says of a tiny net on a busy machine is not what these tests are about
+
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -36,8 +39,7 @@ def keras_net(folder: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def drq(folder: Path, keras_net: Any) -> Conversion:
-    # keep_float: what auto would choose depends on the clock of a busy machine.
-    return convert_model(folder / "net.keras", keep_float=0)
+    return convert_model(folder / "net.keras", keep_float=0, allow=SLOW)
 
 
 def draw(height: int, width: int, channels: int) -> Any:
@@ -48,7 +50,7 @@ def draw(height: int, width: int, channels: int) -> Any:
 def test_the_default_conversion(folder: Path, keras_net: Any, drq: Conversion) -> None:
     """A .keras U-Net becomes one static quantized file beside it, at most 28 % of FP32, close to Keras."""
     assert drq.path == folder / "net.drq.tflite"
-    assert not drq.audit.findings
+    assert {finding.name for finding in drq.audit.findings} <= set(SLOW)
     assert drq.audit.size_bytes <= 0.28 * drq.audit.fp32_bytes
     assert drq.audit.partitions == 1, drq.audit.outside
     assert drq.audit.quantized == 9
@@ -73,7 +75,7 @@ def test_the_session_agrees_with_keras(keras_net: Any, drq: Conversion) -> None:
 
 def test_float_for_an_old_runtime(folder: Path, keras_net: Any) -> None:
     """The fp32 recipe agrees to 1e-4, and the old runtime's target has no Conv2DTranspose left."""
-    done = convert_model(folder / "net.keras", "fp32", folder / "old.tflite", target="tflite-runtime")
+    done = convert_model(folder / "net.keras", "fp32", folder / "old.tflite", target="tflite-runtime", allow=SLOW)
     assert done.checks.largest_difference < 1e-4
     assert "TRANSPOSE_CONV" not in done.audit.operations
     assert len(done.report["rewritten"]) == 3
@@ -84,7 +86,7 @@ def test_h5_softmax_grey_not_square(folder: Path) -> None:
     """An .h5 U-Net of one channel and three classes, bilinear upsampling, 48x80, converts and runs."""
     model = spread(build_unet((48, 80), 1, 3, "bilinear"))
     model.save(folder / "soft.h5")
-    done = convert_model(folder / "soft.h5")
+    done = convert_model(folder / "soft.h5", allow=SLOW)
     assert done.contract.output.activation == "softmax"
     assert [label.name for label in done.contract.output.labels] == ["background", "class 1", "class 2"]
     assert done.contract.input.scale == pytest.approx(1 / 255)
@@ -97,7 +99,7 @@ def test_h5_softmax_grey_not_square(folder: Path) -> None:
 def test_saved_model_folder(folder: Path, keras_net: Any) -> None:
     """A SavedModel with an open batch becomes the same static file."""
     keras_net.export(folder / "exported", verbose=False)
-    done = convert_model(folder / "exported")
+    done = convert_model(folder / "exported", allow=SLOW)
     assert done.path == folder / "exported.drq.tflite"
     assert done.audit.partitions == 1, done.audit.outside
     assert done.checks.largest_difference < 0.05
@@ -124,7 +126,7 @@ def test_open_size_bfloat16_logits_and_a_contract_file(folder: Path) -> None:
     )
     (folder / "open.contract.toml").write_text("\n".join(lines))
     words: list[str] = []
-    done = convert_model(folder / "open.keras", input_size=(32, 48), say=words.append)
+    done = convert_model(folder / "open.keras", input_size=(32, 48), say=words.append, allow=SLOW)
     assert any("open.contract.toml" in word for word in words)
     contract = done.contract
     assert (contract.model.id, contract.threshold.value, contract.output.labels[0].name) == ("mine", 0.3, "cyst")
@@ -157,7 +159,7 @@ def test_a_custom_layer_needs_trust(folder: Path, monkeypatch: pytest.MonkeyPatc
     keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid")(x)).save(folder / "custom.keras")
     with pytest.raises(EdgeSegError, match=r"'my_gate'.*'stranger>Gate'.*--trust-custom"):
         convert_model(folder / "custom.keras")
-    done = convert_model(folder / "custom.keras", "fp32", trust_custom="stranger_layers")
+    done = convert_model(folder / "custom.keras", "fp32", trust_custom="stranger_layers", allow=SLOW)
     assert done.checks.largest_difference < 1e-4
 
 
@@ -202,7 +204,7 @@ def test_the_audit_refuses_and_allow_overrides(folder: Path) -> None:
         convert_model(folder / "nan.keras", "fp32")
     assert caught.value.exit_code == 4
     assert not list(folder.glob("nan.fp32.*"))
-    done = convert_model(folder / "nan.keras", "fp32", allow=["not-finite"])
+    done = convert_model(folder / "nan.keras", "fp32", allow=["not-finite", "slower"])
     assert read_contract(done.path).allowed == ("not-finite",)
 
 
@@ -248,17 +250,78 @@ def test_json_in_a_clean_process(folder: Path, keras_net: Any, tmp_path: Path) -
         "assert not {'tensorflow', 'keras'} & set(sys.modules); sys.exit(code)"
     )
     out = tmp_path / "again.tflite"
-    command = [sys.executable, "-c", code, str(folder / "net.keras"), "--json", "-o", str(out)]
+    command = [sys.executable, "-c", code, str(folder / "net.keras"), "--json", "--allow", "slower", "-o", str(out)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["recipe"] == "drq"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.json", "again.tflite"]
 
 
-def test_the_same_input_gives_the_same_bytes(folder: Path, drq: Conversion) -> None:
-    """Two conversions in two processes give the same file, bit for bit."""
-    again = convert_model(folder / "net.keras", out=folder / "twice.tflite", keep_float=0)
-    assert again.path.read_bytes() == drq.path.read_bytes()
+def test_the_same_input_gives_the_same_bytes(folder: Path, keras_net: Any, tmp_path: Path) -> None:
+    """Two processes give the same file, bit for bit; so does one that takes the first one's layout from its report."""
+
+    def convert(name: str, *more: str, cache: str = "cache") -> bytes:
+        command = [sys.executable, "-m", "convert", str(folder / "net.keras"), "--allow", "slower", *more]
+        environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / cache)}
+        subprocess.run([*command, "-o", str(tmp_path / name)], check=True, capture_output=True, env=environment)
+        return (tmp_path / name).read_bytes()
+
+    first = convert("first.tflite")
+    assert convert("second.tflite") == first
+    assert convert("third.tflite", "--choices", str(tmp_path / "first.json"), cache="none") == first
+
+
+def test_choices_of_another_model_are_refused(folder: Path, drq: Conversion, tmp_path: Path) -> None:
+    """--choices takes a report of the same recipe and model, and names what does not fit."""
+    other = json.loads(drq.report_path.read_text())
+    other["choice"]["forms"] = {"elsewhere": "phases"}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    (tmp_path / "no.json").write_text("{}")
+    for name, recipe, words in (
+        ("other", "drq", "elsewhere"),
+        ("no", "drq", "no conversion"),
+        ("other", "fp32", "drq"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            out = tmp_path / "m.tflite"
+            convert_model(folder / "net.keras", recipe, out, choices=tmp_path / f"{name}.json")
+
+
+@pytest.mark.parametrize(("recipe", "ratio", "refused"), [
+    ("drq", 0.9, False), ("drq", 1.02, True), ("fp16", 1.02, False), ("fp16", 1.2, True),
+])  # fmt: skip
+def test_the_clock_refuses(
+    folder: Path,
+    drq: Conversion,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: str,
+    ratio: float,
+    refused: bool,
+) -> None:
+    """A file no faster than its float32 original is refused by name and ratio; allowed, the contract says so."""
+    import convert.candidate
+
+    monkeypatch.setattr(convert.candidate, "time_result", lambda *_: {"fp32": [2.0] * 9, "result": [2 * ratio] * 9})
+    out = tmp_path / "m.tflite"
+    if refused:
+        with pytest.raises(AuditError, match=f"slower.*{ratio:.2f} of its time") as caught:
+            convert_model(folder / "net.keras", recipe, out, keep_float=0)
+        assert caught.value.exit_code == 4
+        assert not out.exists()
+    done = convert_model(folder / "net.keras", recipe, out, keep_float=0, allow=SLOW)
+    assert read_contract(done.path).allowed == SLOW
+
+
+@pytest.mark.parametrize(("recipe", "share", "dtype"), [("fp16", 0.52, "FLOAT16"), ("weight-only", 0.28, "INT8")])
+def test_small_weights_computed_in_float(folder: Path, keras_net: Any, recipe: str, share: float, dtype: str) -> None:
+    """fp16 and weight-only files are small, hold their large weights in that type, and agree with Keras."""
+    done = convert_model(folder / "net.keras", recipe, allow=SLOW)
+    assert done.audit.size_bytes <= share * done.audit.fp32_bytes
+    assert {weight.dtype for weight in done.audit.weights if weight.elements >= 1024} == {dtype}
+    assert done.checks.largest_difference < 0.05
+    assert done.audit.partitions == 1, done.audit.outside
+    assert Session.load(done.path, engine="litert").segment(draw(64, 64, 3)).mask.shape == (64, 64)
 
 
 def test_ctrl_c_leaves_nothing(folder: Path, keras_net: Any, tmp_path: Path) -> None:

@@ -1,101 +1,135 @@
-"""The depth-to-space rewrite equals the transposed convolution it replaces."""
+"""The rewritten forms equal the transposed convolution they replace: Keras' and the definition's."""
 
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from convert.upsample import can_rewrite, choose_layers, extra_weights, grown, rewrite_layer
+from convert.quantize import list_weights
+from convert.surgery import name_apart, pack, unpack
+from convert.upsample import choose_forms, find_transposed, rewrite_upsampling
 
 Array = npt.NDArray[Any]
 
 
-def transpose_naively(x: Array, kernel: Array, padding: str) -> Array:
-    """Return the stride-2 transposed convolution of x (H, W, in) by scattering each pixel: the definition."""
+def transpose_naively(x: Array, kernel: Array, padding: str, stride: int, grown: tuple[int, int]) -> Array:
+    """Return the transposed convolution of x (H, W, in) by scattering each pixel: the definition."""
     rows, columns, filters, _ = kernel.shape
-    height, width = grown(x.shape[0], rows, padding), grown(x.shape[1], columns, padding)
-    top, left = ((max(k - 2, 0) // 2 if padding == "same" else 0) for k in (rows, columns))
-    out = np.zeros((height, width, filters))
+    top, left = ((max(k - stride, 0) // 2 if padding == "same" else 0) for k in (rows, columns))
+    out = np.zeros((*grown, filters))
     for i, j, a, b in itertools.product(*map(range, (*x.shape[:2], rows, columns))):
-        if 0 <= 2 * i + a - top < height and 0 <= 2 * j + b - left < width:
-            out[2 * i + a - top, 2 * j + b - left] += kernel[a, b] @ x[i, j]
+        y, z = stride * i + a - top, stride * j + b - left
+        if 0 <= y < grown[0] and 0 <= z < grown[1]:
+            out[y, z] += kernel[a, b] @ x[i, j]
     return out
 
 
-@pytest.mark.parametrize(
-    ("rows", "columns", "padding", "bias"),
-    [*itertools.product((1, 2, 3, 4, 5, 6), (1, 2, 3, 5), ("same", "valid"), (True,)), (3, 3, "same", False)],
-)
-def test_the_rewrite_equals_keras_and_the_definition(rows: int, columns: int, padding: str, bias: bool) -> None:
-    """For every kernel, padding and size, the rewritten layer gives Keras' output to 1e-5, and the definition's."""
+def freeze(model: Any) -> bytes:
+    """Return a Keras model's float32 flatbuffer at batch 1."""
+    import tensorflow as tf
+
+    function = tf.function(lambda x: model(x, training=False))
+    concrete = function.get_concrete_function(tf.TensorSpec((1, *model.inputs[0].shape[1:])))
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    frozen = convert_variables_to_constants_v2(concrete)
+    return name_apart(bytes(tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()))
+
+
+def run(flatbuffer: bytes, x: Array) -> Array:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=flatbuffer, num_threads=1)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def rewrite(flatbuffer: bytes, form: str) -> bytes:
+    model = unpack(flatbuffer)
+    rewrite_upsampling(model, dict.fromkeys((one.name for one in find_transposed(model)), form))
+    return pack(model)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("rows", "columns", "stride"), [
+    *((rows, columns, 2) for rows in (1, 2, 3, 4, 5, 6) for columns in (1, 2, 3, 5)), (3, 3, 3), (8, 8, 4), (2, 5, 3),
+])  # fmt: skip
+def test_both_forms_equal_keras_and_the_definition(rows: int, columns: int, stride: int, padding: str) -> None:
+    """For every kernel, padding, stride and size both forms give Keras' output to 1e-5, and the definition's."""
     import keras
 
     rng = np.random.default_rng(rows * 10 + columns)
+    bias = rows != columns  # without one, TensorFlow leaves the input out
     for height, width in ((4, 5), (1, 2)):
         layer = keras.layers.Conv2DTranspose(
-            3,
-            (rows, columns),
-            2,
-            padding,
-            use_bias=bias,
-            bias_initializer="normal",
-            activation="relu" if bias else None,
+            3, (rows, columns), stride, padding, use_bias=bias, bias_initializer="normal", activation="relu"
         )
+        image = keras.Input((height, width, 2))
+        model = keras.Model(image, layer(image))
         x = rng.normal(size=(1, height, width, 2)).astype(np.float32)
-        expected = np.asarray(layer(x))
-        naive = transpose_naively(x[0], np.asarray(layer.kernel), padding) + (np.asarray(layer.bias) if bias else 0)
-        rewrite_layer(layer)
-        found = np.asarray(layer(x))
-        assert found.shape == expected.shape
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-        np.testing.assert_allclose(found[0], np.maximum(naive, 0) if bias else naive, atol=1e-5)
+        expected = np.asarray(model(x))
+        naive = transpose_naively(x[0], np.asarray(layer.kernel), padding, stride, expected.shape[1:3])
+        naive = np.maximum(naive + (np.asarray(layer.bias) if bias else 0), 0)
+        np.testing.assert_allclose(expected[0], naive, atol=1e-5)
+        flatbuffer = freeze(model)
+        for form in ("depth-to-space", "phases"):
+            rewritten = rewrite(flatbuffer, form)
+            assert not find_transposed(unpack(rewritten))
+            np.testing.assert_allclose(run(rewritten, x), expected, atol=1e-5)
 
 
-def test_softmax_and_shared_layers_survive() -> None:
-    """An activation over the channels stays after the shuffle, and a layer used twice in nested models stays one."""
+def build_decoder() -> Any:
+    """Return a net with a shared transposed convolution inside a nested model, and two of its own."""
     import keras
 
-    raise_up = keras.layers.Conv2DTranspose(4, 3, 2, "same", activation="softmax")
-    inner = keras.Input((None, None, 4))
-    nested = keras.Model(inner, raise_up(inner))
-    image = keras.Input((3, 5, 4))
-    model = keras.Model(image, raise_up(nested(image)))
-    x = np.random.default_rng(0).normal(size=(1, 3, 5, 4)).astype(np.float32)
-    expected = np.asarray(model(x))
-    rewrite_layer(raise_up)
-    np.testing.assert_allclose(np.asarray(model(x)), expected, atol=1e-5)
+    inner = keras.Input((None, None, 8))
+    nested = keras.Model(inner, keras.layers.Conv2DTranspose(8, 3, 2, "same", activation="gelu", name="raise")(inner))
+    image = keras.Input((6, 8, 8))
+    x = nested(nested(image))
+    x = keras.layers.Conv2DTranspose(64, 3, 2, "same", output_padding=1, name="large")(x)
+    return keras.Model(image, keras.layers.Conv2DTranspose(5, 2, 2, activation="softmax", name="last")(x))
 
 
-def make(filters: int, **options: Any) -> Any:
-    import keras
-
-    layer = keras.layers.Conv2DTranspose(filters, 3, **{"strides": 2, "padding": "same", **options})
-    layer.build((None, 4, 4, 8))
-    return layer
-
-
-def test_only_what_is_covered_is_rewritten() -> None:
-    """Other strides, dilations and layers are left as they are."""
-    import keras
-
-    assert can_rewrite(make(4))
-    assert not can_rewrite(make(4, strides=1))
-    assert not can_rewrite(make(4, strides=(2, 1)))
-    assert not can_rewrite(make(4, strides=1, dilation_rate=2))
-    assert not can_rewrite(keras.layers.Conv2D(4, 3))
+def test_nested_shared_and_activated_layers_survive() -> None:
+    """A layer used twice in a nested model, output padding, and activations that do not fuse: the same answers."""
+    model = build_decoder()
+    x = np.random.default_rng(0).normal(size=(1, 6, 8, 8)).astype(np.float32)
+    expected, flatbuffer = np.asarray(model(x)), freeze(model)
+    assert len(find_transposed(unpack(flatbuffer))) == 4
+    for form in ("depth-to-space", "phases"):
+        np.testing.assert_allclose(run(rewrite(flatbuffer, form), x), expected, atol=1e-5)
 
 
-def test_auto_stays_within_its_budget() -> None:
-    """`auto` takes the cheapest layers first and stops before they add 3 % to the weights."""
-    layers = [make(16), make(4), make(8)]
-    costs = [extra_weights(layer) for layer in layers]
-    assert costs == [7 * 8 * f for f in (16, 4, 8)]  # 16 taps for 9
-    assert choose_layers(layers, "keep", 10**6) == []
-    assert choose_layers(layers, "auto", 10**6) == [layers[1], layers[2], layers[0]]
-    assert choose_layers(layers, "auto", int((costs[1] + costs[2]) / 0.03) + 1) == [layers[1], layers[2]]
-    assert choose_layers(layers, "auto", 100) == []
-    assert len(choose_layers(layers, "depth-to-space", 100)) == 3
+def test_auto_keeps_to_its_budget_and_phases_add_nothing() -> None:
+    """`auto` adds at most 3 % of zero taps, phases add none, and depth-to-space says what it adds."""
+    flatbuffer = freeze(build_decoder())
+    weights = sum(weight.elements for weight in list_weights(flatbuffer))
+    forms = choose_forms(unpack(flatbuffer), "auto", weights)
+    assert sorted(forms.values()) == ["depth-to-space", "keep", "keep", "keep"]  # the 2 x 2 kernel costs nothing
+    model = unpack(flatbuffer)
+    added = rewrite_upsampling(model, dict.fromkeys(forms, "depth-to-space"))
+    grown = sum(weight.elements for weight in list_weights(pack(model))) - weights
+    assert grown == sum(added.values()) > 0.03 * weights
+    assert sum(weight.elements for weight in list_weights(rewrite(flatbuffer, "phases"))) == weights
+
+
+def test_packing_changes_nothing(tmp_path: Path) -> None:
+    """A flatbuffer unpacked and packed answers the same, packs to the same bytes again, and aligns its constants."""
+    flatbuffer = freeze(build_decoder())
+    once = pack(unpack(flatbuffer))
+    assert pack(unpack(once)) == once
+    x = np.random.default_rng(0).normal(size=(1, 6, 8, 8)).astype(np.float32)
+    assert np.array_equal(run(once, x), run(flatbuffer, x))
+    from ai_edge_litert import schema_py_generated as schema
+
+    model, start = schema.Model.GetRootAs(once, 0), np.frombuffer(once, np.uint8).__array_interface__["data"][0]
+    buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
+    offsets = [b.DataAsNumpy().__array_interface__["data"][0] - start for b in buffers if b.DataLength()]
+    assert {offset % 16 for offset in offsets} == {0}
