@@ -18,8 +18,10 @@ from typing import Any
 from edge_runtime import errors
 from edge_runtime.errors import EdgeSegError, ModelError
 
+from .scratch import check_free
+
 TIME_LIMIT_S = 1800.0
-MEMORY_LIMIT_BYTES = 12 << 30
+MEMORY_LIMIT_BYTES = min(12 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4)
 POLL_S = 0.1
 
 
@@ -29,7 +31,7 @@ def run_worker(work: Path, request: dict[str, Any]) -> dict[str, Any]:
     Raises:
         EdgeSegError: whatever the worker refused; ModelError if it crashed or hit a limit.
     """
-    (work / "request.json").write_text(json.dumps(request))
+    (work / "request.json").write_text(json.dumps({**request, "parent": os.getpid()}))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)}
     command = [sys.executable, "-P", "-m", "convert.worker", str(work)]
     with (work / "noise.txt").open("wb") as noise:
@@ -45,14 +47,24 @@ def run_worker(work: Path, request: dict[str, Any]) -> dict[str, Any]:
             over = wait_within_limits(child)
         finally:
             end_group(child)
-    if not over and (work / "result.json").is_file():
-        result: dict[str, Any] = json.loads((work / "result.json").read_text())
+    result = None if over else read_result(work)
+    if result is not None:
         if "error" in result:
             raise read_error(result["error"])
         return result
+    check_free(work)
     lines = (work / "noise.txt").read_text(errors="replace").strip().splitlines()
     ended = over or (f"it ended with signal {-child.returncode}" if (child.returncode or 0) < 0 else "")
     raise ModelError(request["model"], f"the converter failed ({ended or (lines[-1][:300] if lines else 'no word')})")
+
+
+def read_result(work: Path) -> dict[str, Any] | None:
+    """Return what the child wrote down; None where it did not come to that."""
+    try:
+        result: dict[str, Any] = json.loads((work / "result.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return result
 
 
 def wait_within_limits(child: subprocess.Popen[bytes]) -> str:
@@ -62,7 +74,7 @@ def wait_within_limits(child: subprocess.Popen[bytes]) -> str:
         if time.monotonic() > end:
             return f"it took longer than {TIME_LIMIT_S:.0f} s"
         if read_rss(child.pid) > MEMORY_LIMIT_BYTES:
-            return f"it needed more than {MEMORY_LIMIT_BYTES >> 30} GiB of memory"
+            return f"it needed more than {MEMORY_LIMIT_BYTES / 2**30:.1f} GiB of memory"
         time.sleep(POLL_S)
     return ""
 

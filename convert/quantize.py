@@ -24,6 +24,7 @@ from .surgery import (
     Operator,
     add_constant,
     add_tensor,
+    find_code,
     find_operators,
     kind_of,
     listed,
@@ -32,6 +33,7 @@ from .surgery import (
     read_constant,
     unpack,
     value_of,
+    version_of,
 )
 
 KINDS = ("int8", "weight-only", "float16", "float32")
@@ -46,7 +48,7 @@ WEIGHTS = {
 }
 # Operation versions that take int8 weights beside float32 activations: per filter, and with one scale for all.
 # Source: tensorflow/lite/tools/versioning/op_version.cc.
-HYBRID = {"CONV_2D": (5, 2), "DEPTHWISE_CONV_2D": (6, 4), "TRANSPOSE_CONV": (3, 3), "FULLY_CONNECTED": (12, 9)}
+HYBRID = {"CONV_2D": (5, 2), "DEPTHWISE_CONV_2D": (6, 4), "TRANSPOSE_CONV": (2, 2), "FULLY_CONNECTED": (12, 9)}
 DEQUANTIZE = {"int8": 5, "float16": 3}
 SMALL = 1024  # weights: below, a tensor is not worth a kernel that has to quantize its input (TensorFlow's rule too)
 
@@ -96,8 +98,13 @@ def plan_weights(flatbuffer: bytes, kind: str) -> dict[str, str]:
     return {
         weight.name: ("weight-only" if kind == "int8" and weight.operation not in HYBRID else kind)
         for weight in list_weights(flatbuffer)
-        if weight.sole and weight.elements >= SMALL
+        if weight.sole and weight.elements >= SMALL and not one_tap(weight.operation, weight.shape)
     }
+
+
+def one_tap(operation: str, shape: tuple[int, ...]) -> bool:
+    """Tell whether weights are a mere factor for each channel: a hybrid kernel could only lose by them."""
+    return operation == "DEPTHWISE_CONV_2D" and shape[1:3] == (1, 1)
 
 
 def quantize_weights(flatbuffer: bytes, plan: Mapping[str, str], per_tensor_dense: bool = False) -> bytes:
@@ -121,9 +128,8 @@ def make_hybrid(model: Model, place: int, weight: Constant, whole: bool) -> None
     """Store weights as int8 and let their operations quantize what they are given."""
     store_integers(model, place, weight.axis, whole)
     for op in find_users(model, place):
-        op.opcodeIndex = make_operator(
-            model, weight.operation, [], [], version=HYBRID[weight.operation][whole]
-        ).opcodeIndex
+        version = max(version_of(model, op), HYBRID[weight.operation][whole])
+        op.opcodeIndex = find_code(model, weight.operation, version)
         if weight.operation == "FULLY_CONNECTED":
             op.builtinOptions.asymmetricQuantizeInputs = True
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from freezing import freeze, run
 
 from convert.quantize import list_weights
-from convert.surgery import name_apart, pack, unpack
+from convert.surgery import pack, unpack
 from convert.upsample import choose_forms, find_transposed, rewrite_upsampling
 
 Array = npt.NDArray[Any]
@@ -27,28 +28,6 @@ def transpose_naively(x: Array, kernel: Array, padding: str, stride: int, grown:
         if 0 <= y < grown[0] and 0 <= z < grown[1]:
             out[y, z] += kernel[a, b] @ x[i, j]
     return out
-
-
-def freeze(model: Any) -> bytes:
-    """Return a Keras model's float32 flatbuffer at batch 1."""
-    import tensorflow as tf
-
-    function = tf.function(lambda x: model(x, training=False))
-    concrete = function.get_concrete_function(tf.TensorSpec((1, *model.inputs[0].shape[1:])))
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    frozen = convert_variables_to_constants_v2(concrete)
-    return name_apart(bytes(tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()))
-
-
-def run(flatbuffer: bytes, x: Array) -> Array:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=flatbuffer, num_threads=1)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
 def rewrite(flatbuffer: bytes, form: str) -> bytes:
