@@ -54,3 +54,9 @@ class UnsafeModelError(EdgeSegError):
     """The model could run code of its own when loaded; nothing of it was executed."""
 
     exit_code = 5
+
+
+class PolicyError(EdgeSegError):
+    """A converted file lost more accuracy than it was allowed to; no file is left behind."""
+
+    exit_code = 6

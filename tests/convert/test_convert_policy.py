@@ -1,0 +1,78 @@
+"""The policy's verdicts: what meets it, what does not, and what cannot be told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from convert.check import Agreement, Check, Score
+from convert.policy import check_limit, judge
+from edge_runtime.errors import UsageError
+
+
+def make_check(drop: float, low: float, high: float, images: int = 80, lesions: int = 60) -> Check:
+    scores = (Score("mean_iou", 0.8, 0.8, 0.8 - drop, drop, low, high),)
+    same = Agreement(0.0, 1.0)
+    return Check("masks", images, lesions, ("background", "lesion"), (), scores, same, same, (), (), (), ())
+
+
+def test_the_drop_itself_decides_and_the_interval_says_how_surely() -> None:
+    """At most the limit is met, above is not; the interval on one side of it is sure, across it is not enough."""
+    sure = judge(make_check(0.0001, -0.0001, 0.0003), 0.0004)
+    assert (sure.met, sure.sure) == (True, True)
+    assert "at most 0.0004" in sure.why
+    assert "not enough" not in sure.why
+    unsure = judge(make_check(0.0001, -0.0005, 0.0007), 0.0004)
+    assert (unsure.met, unsure.sure) == (True, False)
+    assert "not enough images to tell, some 300 would" in unsure.why
+    lost = judge(make_check(0.01, 0.008, 0.012), 0.0004)
+    assert (lost.met, lost.sure) == (False, True)
+    assert "mean IoU drops by 0.01 (95 % interval 0.008 to 0.012) on 80 images, more than 0.0004" in lost.why
+    doubtful = judge(make_check(0.0006, -0.0001, 0.0012), 0.0004)
+    assert (doubtful.met, doubtful.sure) == (False, False)
+
+
+def test_the_limit_itself_is_met_and_gains_are() -> None:
+    """A drop of exactly the limit meets it, and so does a result that is better than the original."""
+    assert judge(make_check(0.0, 0.0, 0.0), 0.0).met
+    assert judge(make_check(-0.01, -0.02, -0.005), 0.0).met
+    assert not judge(make_check(0.0, 0.0, 0.0), -0.1).met
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        (make_check(0.0, math.nan, math.nan, images=9), "not enough images to tell: 9, at least 10"),
+        (make_check(0.0, 0.0, 0.0, images=50, lesions=4), "masks show a lesion on 4, at least 5"),
+        (make_check(math.nan, math.nan, math.nan, images=50, lesions=0), "show a lesion on 0"),
+        (make_check(math.nan, math.nan, math.nan), "is no number"),
+        (replace(make_check(0.0, 0.0, 0.0, lesions=1), truth="keras"), "Keras' masks show a lesion on 1"),
+    ],
+)
+def test_what_cannot_be_known_is_never_met(check: Check, words: str) -> None:
+    """Too few images, too few lesions, or no number: the policy is not met, however small the drop looks."""
+    verdict = judge(check, 0.9)
+    assert not verdict.met
+    assert not verdict.sure
+    assert words in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("limit", "images", "masks", "words"),
+    [
+        (0.1, None, None, "--max-iou-drop: there are no images"),
+        (None, None, "masks", "--masks: there are no images"),
+        (math.nan, "images", None, "not between -1 and 1"),
+        (math.inf, "images", None, "not between -1 and 1"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(
+    limit: float | None, images: str | None, masks: str | None, words: str
+) -> None:
+    """A policy or masks without images, and a limit that is no share, are usage errors of one line."""
+    with pytest.raises(UsageError, match=words):
+        check_limit(limit, images, masks)
+    check_limit(0.0004, "images", "masks")
+    check_limit(None, None, None)
