@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -14,19 +15,29 @@ from typing import Any
 
 from edge_runtime.contract import Contract, near_miss, stamp_contract
 from edge_runtime.errors import OutputError, UsageError
-from edge_runtime.images import write_file
 
+from .account import to_account
 from .archive import find_kind
 from .audit import FINDINGS, Audit
-from .candidate import Job, make_candidate, read_checks
+from .calibrate import FEWEST, MOST, find_calibration, refuse_overlap
+from .candidate import Job, read_checks
+from .cases import Cases, find_cases
+from .check import Check, Evidence
 from .child import run_worker
+from .integer import IO, Integers
+from .markdown import to_markdown
+from .policy import check_limit
 from .recipes import RECIPES
 from .report import to_report, to_table
-from .settings import find_settings, read_settings
-from .surgery import name_apart
+from .scratch import scratch
+from .settings import build_contract, find_settings, read_settings
+from .surgery import name_apart, pack, unpack
+from .tidy import tidy
+from .tournament import AUTO, Tournament, list_recipes
 from .tune import read_choice
 from .upsample import UPSAMPLES
 from .verify import Checks
+from .worst import check_folder, draw_worst, replaced
 
 __all__ = ["Conversion", "convert_model"]
 
@@ -44,6 +55,7 @@ class Conversion:
     checks: Checks
     report: dict[str, Any]
     table: str
+    check: Check | None = None  # on images, where some were given
 
 
 def convert_model(
@@ -51,13 +63,19 @@ def convert_model(
     recipe: str = "drq",
     out: str | Path | None = None,
     *,
-    input_size: tuple[int, int] | None = None,
+    input_size: tuple[int, ...] | None = None,
     contract: str | Path | None = None,
     upsample: str = "auto",
     target: str = "litert",
     keep_float: int | None = None,
     choices: str | Path | None = None,
     retune: bool = False,
+    calibrate: str | Path | None = None,
+    int8_io: str = "float32",
+    check: str | Path | None = None,
+    masks: str | Path | None = None,
+    max_iou_drop: float | None = None,
+    markdown: bool = False,
     trust_custom: str = "",
     allow: Collection[str] = (),
     force: bool = False,
@@ -68,18 +86,32 @@ def convert_model(
     out defaults to STEM.RECIPE.tflite beside the model. contract is a TOML file (see convert.settings); without it,
     STEM.contract.toml beside the model is taken if there. keep_float: convolutions of fewer filters x taps are not
     quantized; None measures which layers to leave float. choices: the report of another conversion, whose layout is
-    taken without measuring; retune: measure again what an earlier conversion on this machine chose. `say` gets a word
-    now and then on what is going on.
+    taken without measuring; retune: measure again what an earlier conversion on this machine chose. calibrate: a folder
+    of 100 to 500 representative images for "int8", int8_io: that file's type of input and output. check: a folder of
+    images to compare the original, its static FP32 file and the result on, masks: of their true masks, max_iou_drop:
+    how much mean IoU the result may lose; the worst images are drawn into a folder beside the file. markdown: write the
+    report as Markdown too. `say` gets a word now and then on what is going on.
 
     Raises:
-        EdgeSegError: its subclasses say what to do; AuditError where the file is refused. No file is left behind then.
+        EdgeSegError: its subclasses say what to do; AuditError where the file is refused, PolicyError where it loses
+            too much. No file is left behind then.
     """
     model = Path(path)
     check_choices(recipe, upsample, target, allow)
     find_kind(model)
     result = Path(out) if out is not None else model.with_name(f"{model.stem}.{recipe}.tflite")
-    beside = result.with_suffix(".json")
-    check_outputs(model, result, beside, force)
+    beside, words, pictures = (result.with_suffix(suffix) for suffix in (".json", ".md", ".worst"))
+    check_outputs(model, result, [result, beside, *([words] if markdown else [])], force)
+    check_limit(max_iou_drop, check, masks)
+    if check is not None or force:
+        check_folder(pictures, force)
+    found = find_cases(Path(check), None if masks is None else Path(masks), pictures) if check is not None else None
+    if found is not None:
+        say(found.summary())
+    check_calibration(recipe, calibrate, int8_io)
+    calibrated = find_calibration(Path(calibrate)) if calibrate is not None else None
+    if calibrated is not None and found is not None:
+        refuse_overlap([case.image for case in found.cases], calibrated)
     settings = read_settings(Path(contract)) if contract is not None else find_settings(model)
     if settings.path:
         say(f"contract fields from {settings.path}")
@@ -91,29 +123,60 @@ def convert_model(
         "activation": settings.activation,
         "scale": settings.scale,
         "offset": settings.offset,
+        "mask": settings.mask,
+        "classes": settings.classes,
+        "labels": settings.labels is not None,
+        "images": [str(case.image) for case in found.cases] if found is not None else [],
     }
-    with tempfile.TemporaryDirectory(prefix="edge-convert-") as folder:
-        work = Path(folder)
+    with scratch() as work:
         say(f"converting {model}")
         facts = run_worker(work, request)
         facts["versions"] |= {"edge-seg": read_version("edge-seg"), "ai-edge-litert": read_version("ai-edge-litert")}
-        write_file(work / "fp32.tflite", name_apart((work / "fp32.tflite").read_bytes()))
+        facts["tidied"] = prepare(work)
         inputs, expected = read_checks(work)
         sha256 = hash_model(model)
         job = Job(model, sha256, work, facts, settings, upsample, target, keep_float, told, retune, allow, say)
         job = replace(job, inputs=inputs, expected=expected)
-        candidate = make_candidate(job, RECIPES[recipe])
+        if calibrated is not None:
+            spec = build_contract(facts, settings, model, recipe, sha256, ()).input
+            job = replace(job, integers=Integers(calibrated, spec, int8_io, target == "tflite-runtime"))
+            facts["notes"] += calibrated.notes
+        evidence = gather(job, found)
+        outcome = Tournament(job, evidence, max_iou_drop).run(list_recipes(recipe, calibrated is not None))
+        candidate = outcome.candidate
+        worst = draw_worst(evidence, outcome.check, candidate) if evidence and outcome.check else {}
     data = stamp_contract(candidate.flatbuffer, candidate.contract)
-    report = to_report(candidate, facts, hashlib.sha256(data).hexdigest())
-    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
-    write_all({beside: text.encode(), result: data})
-    table = to_table(report)
-    return Conversion(result, beside, candidate.contract, candidate.audit, candidate.checks, report, table)
+    report = to_report(candidate, facts, hashlib.sha256(data).hexdigest()) | to_account(outcome, pictures.name)
+    files = {beside: (json.dumps(report, indent=1, allow_nan=False) + "\n").encode(), result: data}
+    if markdown:
+        files[words] = to_markdown(report).encode()
+    with replaced(pictures, worst) if worst or force else nullcontext():
+        write_all(files)
+    audit, checks = candidate.audit, candidate.checks
+    return Conversion(result, beside, candidate.contract, audit, checks, report, to_table(report), outcome.check)
+
+
+def gather(job: Job, found: Cases | None) -> Evidence | None:
+    """Return what the result is held against, if there are images: them, their truth and the original's answers."""
+    if found is None:
+        return None
+    contract = build_contract(job.facts, job.settings, job.model, "fp32", job.sha256, ())
+    return Evidence(found, job.work, contract)
+
+
+def prepare(work: Path) -> dict[str, int]:
+    """Give every tensor of fp32.tflite a name of its own, write graph.tflite, tidied, and return what was tidied."""
+    original = name_apart((work / "fp32.tflite").read_bytes())
+    model = unpack(original)
+    done = tidy(model)
+    (work / "fp32.tflite").write_bytes(original)
+    (work / "graph.tflite").write_bytes(pack(model) if done else original)
+    return done
 
 
 def check_choices(recipe: str, upsample: str, target: str, allow: Collection[str]) -> None:
     """Refuse, before any work, an argument that is none of its known values."""
-    check_choice("recipe", recipe, RECIPES)
+    check_choice("recipe", recipe, [*RECIPES, AUTO])
     check_choice("upsample", upsample, UPSAMPLES)
     check_choice("target", target, TARGETS)
     for finding in allow:
@@ -126,15 +189,27 @@ def check_choice(what: str, value: str, known: Collection[str]) -> None:
         raise UsageError(f"{what} {value!r}", f"it is not one of {', '.join(known)}", near_miss(value, known))
 
 
-def check_outputs(model: Path, result: Path, beside: Path, force: bool) -> None:
-    """Refuse, before any work, to overwrite something or to write where nothing can be written."""
+def check_calibration(recipe: str, calibrate: str | Path | None, int8_io: str) -> None:
+    """Refuse, before any work, int8 without calibration images, and what is for int8 where it cannot come to that."""
+    check_choice("int8-io", int8_io, IO)
+    if recipe == "int8" and calibrate is None:
+        fix = f"--calibrate DIR with {FEWEST} to {MOST} representative images"
+        raise UsageError("recipe int8", "it needs images to set its activations' ranges", fix)
+    if recipe not in ("int8", AUTO):
+        for option, given in (("--calibrate", calibrate is not None), ("--int8-io int8", int8_io != "float32")):
+            if given:
+                raise UsageError(option, f"the recipe {recipe} has nothing to do with it", "take --recipe int8 or auto")
+
+
+def check_outputs(model: Path, result: Path, files: Collection[Path], force: bool) -> None:
+    """Refuse, before any work, to overwrite one of the files or to write where nothing can be written."""
     if result.suffix != ".tflite":
         raise UsageError(str(result), "the output's name does not end in .tflite", "rename it")
     if not result.parent.is_dir():
         raise OutputError(str(result), "its folder does not exist", f"mkdir -p {result.parent}")
     if not os.access(result.parent, os.W_OK):
         raise OutputError(str(result), "its folder is not writable", "choose another with -o")
-    for path in (result, beside):
+    for path in files:
         if path.is_dir():
             raise OutputError(str(path), "it is a folder", "choose another name with -o")
         if path.exists() and not force:

@@ -1,6 +1,7 @@
 """The command: `python -m convert MODEL`, also edge-convert. Data on stdout, words on stderr, exit codes as documented.
 
-0 done; 1 error; 2 usage; 4 the audit or the clock refused the result; 5 the model could run code; 130 interrupted.
+0 done; 1 error; 2 usage; 4 the audit or the clock refused the result; 5 the model could run code; 6 the policy was
+not met; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any, NoReturn
 from edge_runtime.errors import EdgeSegError, UsageError
 
 from . import TARGETS, convert_model
+from .integer import IO
 from .recipes import RECIPES
+from .tournament import AUTO
 from .upsample import UPSAMPLES
 
 PROGRAM = "edge-convert"
@@ -34,8 +37,20 @@ def build_parser() -> Parser:
     parser.add_argument("model", metavar="MODEL", help=".keras, .h5 or a SavedModel folder")
     parser.add_argument("-o", metavar="OUT.tflite", dest="out", help="default: MODEL's stem.RECIPE.tflite beside it")
     recipes = "; ".join(f"{recipe.name}: {recipe.says}" for recipe in RECIPES.values())
-    parser.add_argument("--recipe", default="drq", choices=list(RECIPES), help=f"{recipes} (default: drq)")
+    parser.add_argument("--recipe", default="drq", choices=[*RECIPES, AUTO], help=f"{recipes}; {AUTO}: the fastest "
+                        "that passes audit, clock and policy (default: drq)")  # fmt: skip
+    parser.add_argument("--calibrate", metavar="DIR", help="100 to 500 representative images that set the ranges of "
+                        "int8 activations; they may not be checked on")  # fmt: skip
+    parser.add_argument("--int8-io", default="float32", choices=IO, help="type of input and output of an int8 file; "
+                        "edge-seg runs either (default: float32)")  # fmt: skip
+    parser.add_argument("--check", metavar="IMAGES", help="compare original and result on a folder of images, through "
+                        "the device's own runtime, and draw the worst ten")  # fmt: skip
+    parser.add_argument("--masks", metavar="DIR", help="the true masks of these images, NAME.png; without them the "
+                        "original's own masks are the truth")  # fmt: skip
+    parser.add_argument("--max-iou-drop", type=float, metavar="X", help="refuse a result (exit 6) that loses more than "
+                        "X of mean IoU on these images; layers that hurt are kept float first")  # fmt: skip
     parser.add_argument("--input-size", nargs=2, type=int, metavar=("H", "W"), help="for a model whose size is open")
+    parser.add_argument("--depth", type=int, metavar="D", help="with --input-size, for a model of volumes")
     parser.add_argument(
         "--contract", metavar="FILE.toml", help="contract fields; default: STEM.contract.toml, if there"
     )
@@ -53,6 +68,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--allow", metavar="FINDING", action="append", default=[], help="accept a finding of the audit")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    parser.add_argument("--markdown", action="store_true", help="write the report as OUT.md too")
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of the table")
     return parser
 
@@ -71,20 +87,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, interrupt)
     try:
         options = build_parser().parse_args(arguments)
-        size = options.input_size
-        if size and min(size) < 1:
-            raise UsageError(f"--input-size {size[0]} {size[1]}", "sizes are positive")
+        size = tuple(options.input_size or ())
+        if options.depth is not None:
+            size = (options.depth, *size)
+        if size and (min(size) < 1 or len(size) < 2):
+            why = "sizes are positive, and --depth needs --input-size"
+            raise UsageError(f"the size {' '.join(map(str, size))}", why)
         done = convert_model(
             options.model,
             options.recipe,
             options.out,
-            input_size=(size[0], size[1]) if size else None,
+            input_size=size or None,
             contract=options.contract,
             upsample=options.upsample,
             target=options.target,
             keep_float=options.keep_float,
             choices=options.choices,
             retune=options.retune,
+            calibrate=options.calibrate,
+            int8_io=options.int8_io,
+            check=options.check,
+            masks=options.masks,
+            max_iou_drop=options.max_iou_drop,
+            markdown=options.markdown,
             trust_custom=options.trust_custom,
             allow=options.allow,
             force=options.force,

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .arithmetic import Proof, find_unproven, prove_weights
 from .costs import Cost, sum_costs
 from .flatbuffer import Graph, Operation, read_graph
-from .quantize import SMALL, WEIGHTS
+from .quantize import SMALL, WEIGHTS, one_tap
 from .recipes import Recipe
 from .verify import Checks, muffled
+from .versions import describe_misfits, find_misfits, runtime_of
 
 FINDINGS = {
     "variables": "weights left outside the file (VAR_HANDLE, READ_VARIABLE): it would answer NaN",
@@ -30,14 +32,14 @@ FINDINGS = {
     "not-probability": "an output outside [0, 1]",
     "unfaithful": "outputs far from the original model's",
     "runtime-2.14": "an operation that tflite-runtime 2.14 does not take",
+    "runtime-version": "an operation in a version that LiteRT 2.3 does not have",
+    "arithmetic": "weights that are not what the equations make of the float32 file's",
     "slower": "the result is not faster than the model's own static float32 file",
 }
 VARIABLE_OPS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"}
 WEIGHT_INPUT = {kind: slot for kind, (slot, _) in WEIGHTS.items()}
-KEPT = "the layout leaves it float"
+KEPT, ONE_TAP = "the layout leaves it float", "a factor for each channel"
 OVERHEAD_BYTES = 100_000  # of names, shapes and small tensors, in a file of any size
-# The newest version that tflite-runtime 2.14.0 registers for an operation that converters stamp higher today.
-RUNTIME_2_14 = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 7, "FULLY_CONNECTED": 11, "TRANSPOSE_CONV": 4, "BATCH_MATMUL": 4}
 # Most that outputs may differ from Keras': of float weights, of 16-bit ones; on average, of quantized ones.
 FLOAT_DIFFERENCE, HALF_DIFFERENCE, QUANTIZED_MEAN_DIFFERENCE = 1e-3, 2e-2, 0.1
 
@@ -75,6 +77,7 @@ class Audit:
     outside: tuple[str, ...]  # operations that XNNPACK leaves to the interpreter, with their layers
     costs: tuple[Cost, ...]
     findings: tuple[Finding, ...] = field(default=())
+    proofs: tuple[Proof, ...] = field(default=())  # of the weights, where there was a float32 graph to hold them to
 
     @property
     def quantized(self) -> int:
@@ -83,12 +86,13 @@ class Audit:
 
 
 def audit_model(
-    model: Path, fp32: int, facts: dict[str, Any], recipe: Recipe, target: str, kept: Collection[str] = ()
-) -> Audit:
+    model: Path, fp32: int, facts: dict[str, Any], recipe: Recipe, target: str, kept: Collection[str] = (),
+    original: bytes | None = None,
+) -> Audit:  # fmt: skip
     """Return what the file holds, with all findings that its bytes alone can show.
 
     fp32 is the size of the float32 original in bytes; facts come from the worker; kept are the weights that the layout
-    leaves float.
+    leaves float; original is the same graph in float32, by which the arithmetic of the weights is proven.
     """
     flatbuffer, layers = model.read_bytes(), facts["layers"]
     graph, size = read_graph(flatbuffer), len(flatbuffer)
@@ -99,10 +103,15 @@ def audit_model(
         *find_float(weights, recipe),
         *find_size(size, fp32, facts, recipe),
     ]
+    whole = ("FULLY_CONNECTED",) if target == "tflite-runtime" else ()
+    proofs = () if original is None else prove_weights(flatbuffer, original, whole, dict.fromkeys(kept, KEPT))
+    known = {finding.name for finding in findings}
+    others = (*find_versions(flatbuffer, graph, layers, target), *find_arithmetic(proofs))
+    findings += [finding for finding in others if finding.name not in known]
     versions = {op.name: max(o.version for o in graph.operations if o.name == op.name) for op in graph.operations}
     histogram = dict(Counter(op.name for op in graph.operations).most_common())
     costs = sum_costs(graph)
-    return Audit(size, fp32, histogram, versions, weights, partitions, outside, costs, tuple(findings))
+    return Audit(size, fp32, histogram, versions, weights, partitions, outside, costs, tuple(findings), proofs)
 
 
 def name_layer(graph: Graph, op: Operation, layers: Collection[str]) -> str:
@@ -146,9 +155,25 @@ def find_operations(graph: Graph, layers: Collection[str], target: str) -> list[
 
 
 def refuses_2_14(graph: Graph, op: Operation) -> bool:
-    """Tell whether tflite-runtime 2.14 refuses an operation: a version above its own, or a hybrid TRANSPOSE_CONV."""
+    """Tell whether tflite-runtime 2.14 refuses an operation in a version that it has: a hybrid TRANSPOSE_CONV."""
     hybrid = op.name == "TRANSPOSE_CONV" and graph.tensors[op.inputs[1]].dtype == "INT8"
-    return op.version > RUNTIME_2_14.get(op.name, 99) or (hybrid and graph.tensors[op.inputs[2]].dtype == "FLOAT32")
+    return hybrid and graph.tensors[op.inputs[2]].dtype == "FLOAT32"
+
+
+def find_versions(flatbuffer: bytes, graph: Graph, layers: Collection[str], target: str) -> list[Finding]:
+    """Return a finding where an operation needs, or is stamped with, a version that the target's runtime lacks."""
+    misfits = find_misfits(flatbuffer, runtime_of(target))
+    if not misfits:
+        return []
+    where = describe(graph, graph.operations[misfits[0].operator], layers)
+    name = "runtime-2.14" if target == "tflite-runtime" else "runtime-version"
+    return [Finding(name, f"{where}: {describe_misfits(misfits)}")]
+
+
+def find_arithmetic(proofs: Sequence[Proof]) -> list[Finding]:
+    """Return a finding where a weight tensor is not what the equations make of the float32 one."""
+    wrong = find_unproven(proofs)
+    return [Finding("arithmetic", wrong)] if wrong else []
 
 
 def read_weights(graph: Graph, layers: Collection[str], kept: Collection[str]) -> list[Weights]:
@@ -166,6 +191,7 @@ def read_weights(graph: Graph, layers: Collection[str], kept: Collection[str]) -
         if tensor.dtype == "FLOAT32":
             reason = f"fewer than {SMALL} weights" if tensor.elements < SMALL else "the converter left it"
             reason = KEPT if tensor.name in kept else reason
+            reason = ONE_TAP if one_tap(op.name, tensor.shape) else reason
         found.append(
             Weights(name_layer(graph, op, layers), op.name, tensor.elements, tensor.dtype, tensor.scales, reason)
         )
@@ -177,7 +203,7 @@ def find_float(weights: Sequence[Weights], recipe: Recipe) -> list[Finding]:
     if recipe.weights == "float32":
         return []
     large = [weight for weight in weights if weight.elements >= SMALL and weight.dtype != recipe.weights.upper()]
-    large = [weight for weight in large if weight.reason != KEPT]
+    large = [weight for weight in large if weight.reason not in (KEPT, ONE_TAP)]
     if not large:
         return []
     worst = max(large, key=lambda weight: weight.elements)

@@ -14,12 +14,14 @@ from edge_runtime.contract import Contract
 from edge_runtime.errors import AuditError
 
 from .audit import FINDINGS, Audit, Finding, audit_model, find_differences
+from .integer import Integers, feed, fit_contract
 from .quantize import list_weights
 from .recipes import Recipe
 from .settings import Settings, build_contract
 from .tune import Choice, cache_key, check_choice, choose_layout, choose_rounds, keep_choice, pair, rewrite, store
 from .verify import Checks, compare_outputs, open_engine, run_model, time_models
 
+CLOCK_S = 5.0  # for one comparison with the float32 original
 CLOSE, CLOSE_RACES = 0.05, 3  # a ratio this near to 1 is measured again, so many times in all
 
 
@@ -29,7 +31,7 @@ class Job:
 
     model: Path
     sha256: str  # of the model
-    work: Path  # holds fp32.tflite and checks.npz
+    work: Path  # holds fp32.tflite, graph.tflite and checks.npz
     facts: dict[str, Any]
     settings: Settings
     upsample: str
@@ -41,11 +43,12 @@ class Job:
     say: Callable[[str], None]
     inputs: Sequence[Any] = field(repr=False, default=())  # drawn, (1, H, W, C)
     expected: Sequence[Any] = field(repr=False, default=())  # Keras' outputs for them, (1, h, w, K)
+    integers: Integers | None = None  # where there are images to calibrate with
 
     @property
-    def original(self) -> bytes:
-        """The static float32 file."""
-        return (self.work / "fp32.tflite").read_bytes()
+    def graph(self) -> bytes:
+        """The static float32 file, tidied: what every recipe is made of."""
+        return (self.work / "graph.tflite").read_bytes()
 
 
 @dataclass(frozen=True)
@@ -74,18 +77,23 @@ def make_candidate(job: Job, recipe: Recipe) -> Candidate:
         AuditError: a finding that was not allowed.
     """
     choice = choose(job, recipe)
-    graph, rewritten = rewrite(job.original, choice.forms)
-    flatbuffer = store(graph, recipe, choice.kept, job.target)
+    graph, rewritten = rewrite(job.graph, choice.forms)
+    if recipe.kind == "integer" and job.integers is not None:
+        job.say(f"calibrating on {len(job.integers.calibrated.samples)} images")
+    flatbuffer = store(graph, recipe, choice.kept, job.target, job.integers)
     path = job.work / f"{recipe.name}.candidate.tflite"
     path.write_bytes(flatbuffer)
     fp32_bytes = (job.work / "fp32.tflite").stat().st_size
     facts = job.facts | {"rewritten": rewritten}
-    audit = audit_model(path, fp32_bytes, facts, recipe, job.target, choice.kept)
+    audit = audit_model(path, fp32_bytes, facts, recipe, job.target, choice.kept, graph)
     refuse(job, audit)
     contract = build_contract(job.facts, job.settings, job.model, recipe.name, job.sha256, ())
-    engine = open_engine(path)
-    checks = compare_outputs(job.expected, [run_model(engine, x) for x in job.inputs], contract.threshold.value)
-    clock = {} if flatbuffer == job.original else time_result(job, path)
+    if recipe.kind == "integer" and job.integers is not None:
+        contract = fit_contract(contract, flatbuffer, job.integers.calibrated.calibration)
+    engine, inputs = open_engine(path), [feed(flatbuffer, x) for x in job.inputs]
+    checks = compare_outputs(job.expected, [run_model(engine, x) for x in inputs], contract.threshold.value)
+    same = flatbuffer == (job.work / "fp32.tflite").read_bytes()
+    clock = {} if same else time_result(job, path, inputs[-1])
     findings = (*audit.findings, *find_differences(checks, recipe), *find_slowness(clock, recipe))
     audit = replace(audit, findings=findings)
     refuse(job, audit)
@@ -98,13 +106,14 @@ def make_candidate(job: Job, recipe: Recipe) -> Candidate:
 def choose(job: Job, recipe: Recipe) -> Choice:
     """Return the layout: as told, as kept from an earlier conversion, or measured now."""
     if job.choice is not None:
-        check_choice(job.choice, job.original)
+        check_choice(job.choice, job.graph)
         return job.choice
-    kept = None if job.keep_float is None else find_cheap(job.original, job.keep_float)
+    kept = None if job.keep_float is None else find_cheap(job.graph, job.keep_float)
 
     def measure() -> Choice:
         job.say(f"measuring layouts of {recipe.name}")
-        return choose_layout(job.original, recipe, job.upsample, job.target, job.inputs[-1], job.work, kept)
+        tensor, work = job.inputs[-1], job.work
+        return choose_layout(job.graph, recipe, job.upsample, job.target, tensor, work, kept, job.integers)
 
     facts: dict[str, Any] = {"model": job.sha256, "recipe": recipe.name, "upsample": job.upsample, "target": job.target}
     facts |= {"kept": kept, "versions": job.facts["versions"], "shape": job.facts["input_shape"]}
@@ -121,12 +130,16 @@ def find_cheap(original: bytes, limit: int) -> list[str]:
     return names
 
 
-def time_result(job: Job, path: Path) -> dict[str, list[float]]:
-    """Return milliseconds of the float32 original and of a result, taken in turns; a close race is run for longer."""
+def time_result(job: Job, path: Path, tensor: Any) -> dict[str, list[float]]:
+    """Return milliseconds of the float32 original and of a result, taken in turns; a close race is run for longer.
+
+    tensor: what the result is given, the last of the job's inputs as its own type.
+    """
     engines = {"fp32": open_engine(job.work / "fp32.tflite"), "result": open_engine(path)}
     clock: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(CLOSE_RACES):
-        times = time_models(engines, job.inputs[-1], choose_rounds(engines["fp32"], job.inputs[-1], 2))
+        rounds = choose_rounds(engines["fp32"], job.inputs[-1], 2, CLOCK_S)
+        times = time_models(engines, {"fp32": job.inputs[-1], "result": tensor}, rounds)
         clock = {name: clock[name] + times[name] for name in engines}
         if abs(pair(clock["result"], clock["fp32"]) - 1) > CLOSE:
             break
@@ -157,5 +170,5 @@ def refuse(job: Job, audit: Audit) -> None:
 def read_checks(work: Path) -> tuple[list[Any], list[Any]]:
     """Return the drawn inputs and Keras' outputs for them that the child left."""
     with np.load(work / "checks.npz", allow_pickle=False) as arrays:
-        count = len(arrays.files) // 2
+        count = sum(name.startswith("input") for name in arrays.files)
         return [arrays[f"input{i}"] for i in range(count)], [arrays[f"output{i}"] for i in range(count)]

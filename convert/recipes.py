@@ -26,6 +26,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("drq", "int8", "int8", 0.35, 1.0, "dynamic-range quantization: int8 weights, float activations"),
+        Recipe("int8", "integer", "int8", 0.35, 1.0, "int8 weights and activations, ranges from --calibrate's images"),
         Recipe("fp32", "float32", "float32", 1.0, 1.1, "32-bit floats, as trained"),
         Recipe("fp16", "float16", "float16", 0.55, 1.1, "weights as 16-bit floats, computed in 32"),
         Recipe("weight-only", "weight-only", "int8", 0.35, 1.1, "int8 weights, computed in 32-bit floats"),

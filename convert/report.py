@@ -7,6 +7,9 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
+from edge_runtime.contract import Contract
+
+from .account import to_rows
 from .candidate import Candidate
 
 FORMAT = "edge-seg-conversion/2"
@@ -31,14 +34,21 @@ def to_report(candidate: Candidate, facts: dict[str, Any], sha256: str) -> Repor
         "speed_ratio": candidate.ratio,
         "choice": asdict(candidate.choice),
         "rewritten": candidate.rewritten,
+        "tidied": facts["tidied"],
+        "calibration": None if contract.calibration is None else asdict(contract.calibration),
         "source": asdict(contract.source),
         "kind": facts["kind"],
-        "input": {**asdict(contract.input), "why": facts["scale_why"]},
+        "input": {**asdict(contract.input), "why": say_scale(contract, facts["scale_why"])},
         "output": asdict(contract.output),
         "threshold": {"value": contract.threshold.value, "from": contract.threshold.from_},
         "notes": facts["notes"],
         "allowed": list(contract.allowed),
     }
+
+
+def say_scale(contract: Contract, why: str) -> str:
+    """Return where scale and offset come from; those of an int8 input count its own steps."""
+    return f"{why}; in steps of the int8 input" if contract.input.dtype == "int8" else why
 
 
 def spell(value: Any) -> Any:
@@ -54,10 +64,14 @@ def to_table(report: Report) -> str:
         ("operations", f"{sum(audit['operations'].values())}: " + join_counts(audit["operations"])),
         ("weight tensors", say_weights(audit["weights"])),
         ("upsampling", say_upsampling(report)),
+        *([("tidied", say_tidied(report))] if report["tidied"] else []),
+        *([("arithmetic", say_proofs(audit["proofs"]))] if audit["proofs"] else []),
+        *([("calibration", say_calibration(report["calibration"]))] if report["calibration"] else []),
         ("XNNPACK", say_partitions(audit)),
         ("against Keras", f"largest difference {say_number(checks['largest_difference'])}, "
          f"{checks['changed_pixels']:.3%} of pixels changed, on {checks['images']} drawn images"),
         *([("speed", say_clock(report))] if report["speed_ratio"] is not None else []),
+        *to_rows(report),
         *([("layout", say_choice(report["choice"]))] if report["choice"]["table"] else []),
         ("input", f"{given['colour']} {say_shape(given['shape'])} {given['dtype']}, pixel * "
          f"{given['scale']:.6g} + {given['offset']:g} ({given['why']})"),
@@ -102,6 +116,32 @@ def say_upsampling(report: Report) -> str:
         return "no transposed convolution"
     said = [f"{forms.count(form)} rewritten as {form}" for form in dict.fromkeys(forms)]
     return "transposed convolutions: " + ", ".join([*said, f"{kept} kept"])
+
+
+def say_tidied(report: Report) -> str:
+    """Return what else was rewritten, exactly."""
+    return ", ".join(f"{count} {what}" for what, count in report["tidied"].items())
+
+
+def say_proofs(proofs: Any) -> str:
+    """Return what was proven of the weights."""
+    wrong = [proof for proof in proofs if not proof["holds"]]
+    integers = [proof for proof in proofs if proof["dtype"] == "int8"]
+    if wrong:
+        return f"{len(wrong)} of {len(proofs)} weight tensors do not hold; the first: {wrong[0]['why']}"
+    if not integers:
+        return f"{len(proofs)} weight tensors are the float32 file's, rounded to their type at most"
+    most = max(proof["largest_error"] for proof in integers)
+    filters = sum(proof["scales"] for proof in integers)
+    return (
+        f"{len(integers)} int8 weight tensors: {filters} scales max |w| / 127, integers in [-127, 127], each within "
+        f"{most:.2f} steps of its weight"
+    )
+
+
+def say_calibration(calibration: Any) -> str:
+    """Return on how many images the activations' ranges were measured, and which."""
+    return f"{calibration['count']} images, SHA-256 {calibration['sha256'][:12]}…"
 
 
 def say_partitions(audit: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,15 @@ class Checks:
     changed_pixels: float  # share of pixels whose label changed
 
 
-def draw_images(height: int, width: int, channels: int) -> list[npt.NDArray[np.uint8]]:
-    """Return six drawn images, (height, width) or (height, width, 3): black, white, noise, and blobs on noise."""
+def draw_images(height: int, width: int, channels: int, depth: int | None = None) -> list[npt.NDArray[np.uint8]]:
+    """Return six drawn images, (height, width) or (height, width, 3): black, white, noise, and blobs on noise.
+
+    With a depth, six volumes (depth, height, width) or (depth, height, width, 3): an image that grows and fades.
+    """
+    if depth is not None:
+        fade = [np.sin(np.pi * (i + 1) / (depth + 1)) for i in range(depth)]
+        flat = draw_images(height, width, channels)
+        return [np.stack([np.rint(image * share).astype(np.uint8) for share in fade]) for image in flat]
     rng = np.random.default_rng(SEED)
     shape = (height, width, 3) if channels == 3 else (height, width)
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
@@ -106,15 +113,21 @@ def labels(output: Array, threshold: float) -> npt.NDArray[Any]:
     return output.argmax(axis=-1) if output.shape[-1] > 1 else output[..., 0] > threshold
 
 
-def time_models(models: dict[str, Engine], tensor: npt.NDArray[Any], rounds: int = 7) -> dict[str, list[float]]:
-    """Return milliseconds per inference of each engine, taken in turns: a busy machine hits all alike."""
+def time_models(
+    models: dict[str, Engine], tensor: npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]], rounds: int = 7
+) -> dict[str, list[float]]:
+    """Return milliseconds per inference of each engine, taken in turns: a busy machine hits all alike.
+
+    tensor: the input of all of them, or of each by its name.
+    """
     samples: dict[str, list[float]] = {name: [] for name in models}
-    for engine in models.values():
-        run_model(engine, tensor)
+    given = {name: tensor[name] if isinstance(tensor, Mapping) else tensor for name in models}
+    for name, engine in models.items():
+        run_model(engine, given[name])
     for _ in range(rounds):
         for name, engine in models.items():
             start = time.perf_counter()
-            run_model(engine, tensor)
+            run_model(engine, given[name])
             samples[name].append(round((time.perf_counter() - start) * 1e3, 3))
     return samples
 

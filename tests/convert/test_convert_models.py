@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -338,3 +339,50 @@ def test_ctrl_c_leaves_nothing(folder: Path, keras_net: Any, tmp_path: Path) -> 
     assert process.returncode == 130
     assert "interrupted" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_conversion_takes_its_child_along(folder: Path, keras_net: Any, tmp_path: Path) -> None:
+    """SIGKILL of the parent, which no handler sees, ends the child too, and leaves no file beside the model."""
+    import psutil
+
+    out = tmp_path / "never.tflite"
+    command = [sys.executable, "-m", "convert", str(folder / "net.keras"), "-o", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(tmp_path)})
+    while not (children := psutil.Process(process.pid).children()):
+        time.sleep(0.05)
+        assert process.poll() is None
+    time.sleep(1)  # long enough for the child to have asked for it
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+    assert not out.exists()
+
+
+def test_ten_conversions_do_not_grow_the_process(
+    folder: Path, keras_net: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Converting again and again in one process keeps its memory: from the third on, less than 2 MB each."""
+    import psutil
+
+    import convert
+
+    kept: dict[str, Any] = {}
+    real = convert.run_worker
+
+    def run_once(work: Path, request: dict[str, Any]) -> dict[str, Any]:
+        """Let the child work once: what it does is gone with it, only the parent can grow."""
+        if not kept:
+            kept["facts"] = json.dumps(real(work, request))
+            shutil.copytree(work, tmp_path / "kept")
+        for name in ("fp32.tflite", "checks.npz"):
+            shutil.copy(tmp_path / "kept" / name, work / name)
+        facts: dict[str, Any] = json.loads(kept["facts"])
+        return facts
+
+    monkeypatch.setattr(convert, "run_worker", run_once)
+    sizes = []
+    for i in range(10):
+        convert_model(folder / "net.keras", out=tmp_path / f"{i}.tflite", keep_float=0, upsample="keep", allow=SLOW)
+        sizes.append(psutil.Process().memory_info().rss)
+    assert sizes[9] - sizes[2] < 7 * 2e6, sizes
