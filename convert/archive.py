@@ -17,6 +17,8 @@ from typing import Any
 
 from edge_runtime.errors import ModelError, UnsafeModelError
 
+from .legacy import OP, modernize
+
 MAX_CONFIG_BYTES = 64 << 20
 MAX_WEIGHTS_BYTES = 16 << 30
 MAX_ENTRIES = 10_000
@@ -35,8 +37,10 @@ CODE = {
     "IntegerLookup": "reads files named in the model",
     "TextVectorization": "reads files named in the model",
     "__typespec__": "names a class outside Keras",
+    "TFOpLambda": "calls a function of TensorFlow that is not known to be harmless",
+    "SlicingOpLambda": "calls a function of TensorFlow that is not known to be harmless",
 }
-PLAIN = {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__"}
+PLAIN = {OP, "__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__"}
 ROOMS = "layers|initializers|regularizers|constraints|activations|losses|metrics|optimizers|dtype_policies|quantizers"
 CLASS_MODULES = re.compile(rf"keras\.(src\.)?({ROOMS}|models|ops|engine|src\.engine)(\.\w+)*")
 FUNCTION_MODULES = re.compile(r"builtins|keras\.(src\.)?(activations|initializers|losses|metrics|ops)(\.\w+)*")
@@ -89,21 +93,49 @@ def find_kind(path: Path) -> str:
 
 
 def read_parts(path: Path, kind: str) -> list[Part]:
-    """Return every class and function that a .keras or .h5 file names.
+    """Return every class and function that a .keras or .h5 file names, Keras 2's in Keras 3's words.
 
     Raises:
         ModelError: truncated, damaged, oversized, weights only, or with links to other files.
         UnsafeModelError: a pickle lies in the archive.
     """
+    return list_parts(path, modernize_config(path, read_config(path, kind)))
+
+
+def read_config(path: Path, kind: str) -> dict[str, Any]:
+    """Return the config of a .keras or .h5 file, after checking all of the file; raises as `read_parts` does."""
     try:
-        config = read_archive(path) if kind == "keras" else read_h5(path, path)
-        config = dict(config)
-        config.pop("compile_config", None)  # losses and metrics: never loaded
-        return list(walk_config(config, "model"))
+        config = dict(read_archive(path) if kind == "keras" else read_h5(path, path))
     except RecursionError:
-        raise ModelError(str(path), "its config is nested too deep") from None
+        raise too_deep(path) from None
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ModelError(str(path), f"it is damaged or no model ({first_line(error)})", FORMATS) from error
+    config.pop("compile_config", None)  # losses and metrics: never loaded
+    return config
+
+
+def modernize_config(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config as Keras 3 would have written it; ModelError if it is no such thing."""
+    try:
+        modern: dict[str, Any] = modernize(config)
+    except RecursionError:
+        raise too_deep(path) from None
+    except (KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
+        raise ModelError(str(path), f"its config is damaged ({first_line(error)})", FORMATS) from error
+    return modern
+
+
+def list_parts(path: Path, config: dict[str, Any]) -> list[Part]:
+    """Return every class and function that a config names."""
+    try:
+        return list(walk_config(config, "model"))
+    except RecursionError:
+        raise too_deep(path) from None
+
+
+def too_deep(path: Path) -> ModelError:
+    """Return the error for a config that no model has."""
+    return ModelError(str(path), "its config is nested too deep")
 
 
 def first_line(error: object) -> str:

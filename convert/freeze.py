@@ -7,61 +7,18 @@ the delegate refuses it, and a quantized file runs ten times slower than its flo
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from edge_runtime.errors import ModelError
 
 from .archive import first_line
 from .loaded import Call, Loaded
-
-# Ops that hand a probability on as one, and ops whose result is no probability.
-PASSING = {"Identity", "StopGradient", "Reshape", "Squeeze", "ExpandDims", "ResizeBilinear", "ResizeNearestNeighbor"}
-PASSING |= {"DepthToSpace", "Transpose", "Pad", "PadV2", "StridedSlice", "Slice", "Cast", "Tile", "ClipByValue"}
-LINEAR = {"BiasAdd", "AddV2", "Add", "Conv2D", "Conv2DBackpropInput", "MatMul", "BatchMatMulV2", "Relu", "LeakyRelu"}
-LINEAR |= {"Relu6", "Elu", "Selu", "Tanh", "FusedBatchNormV3", "Softplus", "LogSoftmax", "ConcatV2", "MaxPool"}
-
-
-def find_activation(loaded: Loaded) -> tuple[str, str, tuple[int, ...]]:
-    """Return how the output is activated, the op it was told by, and the output's shape.
-
-    "sigmoid" or "softmax"; "linear" for logits; "unknown" where the last operation is none of the common ones.
-    """
-    graph = trace_graph(loaded)
-    tensor = graph.outputs[0]
-    shape = tuple(tensor.shape.as_list()) if tensor.shape.rank is not None else ()
-    operation = tensor.op
-    while operation.type in PASSING:
-        operation = operation.inputs[0].op
-    told = f"{operation.type} {operation.name!r}"
-    if operation.type == "Softmax":
-        return ("sigmoid" if shape[-1:] == (1,) and operation.outputs[0].shape[-1] != 1 else "softmax"), told, shape
-    if operation.type == "Sigmoid":
-        return "sigmoid", told, shape
-    return ("linear" if operation.type in LINEAR else "unknown"), told, shape
-
-
-def trace_graph(loaded: Loaded) -> Any:
-    """Return an object with the `.inputs` and `.outputs` of the model's flat graph at its static shape."""
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    spec = tf.TensorSpec((1, *loaded.shape), loaded.dtype)
-    concrete = tf.function(loaded.call, input_signature=[spec]).get_concrete_function()
-    # A SavedModel's signature is a call of a call of a function; freezing is TensorFlow's way to flatten it.
-    return convert_variables_to_constants_v2(concrete) if loaded.kind == "saved_model" else concrete
-
-
-def append_activation(call: Call, activation: str) -> Call:
-    """Return `call` followed by a sigmoid or a softmax over the channels."""
-    import tensorflow as tf
-
-    apply = tf.nn.sigmoid if activation == "sigmoid" else tf.nn.softmax
-    return lambda x: apply(call(x))
+from .surgery import listed, pack, unpack
 
 
 def export_graph(loaded: Loaded, call: Call, folder: Path) -> None:
-    """Write a SavedModel whose one signature is `call` at batch 1.
+    """Write a SavedModel whose one signature is `call`, which gives the mask or (mask, classes), at batch 1.
 
     Keras models go through ExportArchive: a bare concrete function leaves all weights behind, and the file that comes
     out answers NaN everywhere, without complaint.
@@ -82,8 +39,8 @@ def export_graph(loaded: Loaded, call: Call, folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=module.serve.get_concrete_function())
 
 
-def convert_graph(what: str, folder: Path) -> bytes:
-    """Return the float32 flatbuffer of a SavedModel, TFLite builtins only.
+def convert_graph(what: str, folder: Path, layers: Collection[str] = ()) -> bytes:
+    """Return the float32 flatbuffer of a SavedModel, TFLite builtins only; `layers` are its Keras layers' names.
 
     Raises:
         ModelError: TensorFlow's converter cannot express the model in builtins.
@@ -93,14 +50,41 @@ def convert_graph(what: str, folder: Path) -> bytes:
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     try:
-        return bytes(converter.convert())
+        return order_outputs(bytes(converter.convert()))
     except Exception as error:  # the converter raises kinds of its own for each of its stages
-        ops = sorted(set(re.findall(r"'(tf\.\w+)' op is neither a custom op nor a flex op", str(error))))
-        places = sorted(set(re.findall(r'callsite\("([^"]+)"|loc\("([^"]+)"', str(error))))
-        why = (
-            f"TFLite has no builtin for {', '.join(ops)}"
-            if ops
-            else f"TensorFlow's converter failed ({first_line(error)})"
-        )
-        where = next((name for pair in places for name in pair if name), "")
-        raise ModelError(what, why + (f" (at {where[:120]!r})" if where else ""), "replace that layer") from error
+        raise explain_failure(what, str(error), layers) from error
+
+
+def explain_failure(what: str, text: str, layers: Collection[str]) -> ModelError:
+    """Return the error for a converter's many lines: the operation, and the layer or the scope it stands in."""
+    if re.search(r"xb?f16\b|f16 tensor|\bhalf\b", text):
+        return ModelError(what, "it computes in 16 bits, which TFLite does not", "give the .keras file: it is rebuilt")
+    if "Pool3D" in text:
+        why = "TFLite pools no volumes"
+        return ModelError(what, why, "give the .keras file: its 3-D layers are rewritten")
+    ops = sorted(set(re.findall(r"'(?:tf|tfl)\.(\w+)' op is neither a custom op nor a flex op", text)))
+    why = f"TFLite has no {', '.join(ops)}" if ops else f"TensorFlow's converter failed ({explain_line(text)})"
+    scopes = re.findall(r'"([^"@]+/[^"@]+)@', text) or re.findall(r'(?:callsite|loc)\("([^"]+)"', text)
+    segments = [segment for scope in scopes for segment in reversed(scope.split("/")[:-1])]
+    names = [name for segment in segments for name in (re.sub(r"_\d+$", "", segment), segment) if name in layers]
+    if names:
+        return ModelError(what, f"layer {names[0]!r}: {why}", "replace that layer")
+    where = f" (at {scopes[0][:120]!r})" if scopes else ""
+    return ModelError(what, why + where, "replace that operation")
+
+
+def explain_line(text: str) -> str:
+    """Return the words of a converter's message, without the places, which fill lines."""
+    found = re.search(r"error: ('[^\n]+|failed[^\n]+)", text)
+    return found.group(1)[:300] if found else first_line(text)
+
+
+def order_outputs(flatbuffer: bytes) -> bytes:
+    """Return the file with its outputs in the order of their signature's names: the converter shuffles them."""
+    model = unpack(flatbuffer)
+    graph, signatures = model.subgraphs[0], listed(model.signatureDefs)
+    if len(graph.outputs) < 2 or not signatures:
+        return flatbuffer
+    named = sorted(signatures[0].outputs, key=lambda output: output.name)  # output_0, output_1
+    graph.outputs = [output.tensorIndex for output in named]
+    return pack(model)

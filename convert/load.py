@@ -1,45 +1,68 @@
 """A model file → something that can be called and traced; runs in the child process, after the archive was read.
 
-Whatever the format, what comes out is one function from (1, H, W, C) to (1, h, w, K) with float32 arithmetic.
+Whatever the format, what comes out is one function from (1, H, W, C), or (1, D, H, W, C), to the list of the model's
+outputs, with float32 arithmetic.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import ModelError, UsageError
 
-from .archive import CODE, PLAIN, Part, find_kind, first_line, read_parts, refuse_unsafe, unknown_part
-from .loaded import Loaded, count, fix_shape
+from .archive import (
+    CODE,
+    PLAIN,
+    Part,
+    find_kind,
+    first_line,
+    list_parts,
+    modernize_config,
+    read_config,
+    refuse_unsafe,
+    unknown_part,
+)
+from .legacy import OP, make_op, place_operations, write_modern
+from .loaded import Loaded, count, fix_shape, say_shape
 from .saved_graph import load_graph
+from .volume import rewrite_volumes
 
-HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+MOST_STEPS = 64  # of a recurrent layer that are written out
+NOT_FLOAT32 = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
 
 
-def load_model(path: Path, work: Path, size: tuple[int, int] | None = None, trust: str = "") -> Loaded:
+def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trust: str = "") -> Loaded:
     """Return the model at `path`, after refusing what could run code; `work` is a folder for a suffix that fits.
 
     Raises:
-        ModelError: not a model, damaged, or not one image in and one mask out.
+        ModelError: not a model, damaged, or not one image or volume in.
         UnsafeModelError: it could run code; nothing of it was executed.
     """
     kind = find_kind(path)
     if kind == "saved_model":
         return load_graph(path, size)
-    parts = read_parts(path, kind)
+    config = read_config(path, kind)
+    modern = modernize_config(path, config)
+    parts = list_parts(path, modern)
     trusted = {} if not trust else read_trusted(trust)
     refuse_unsafe(path, parts, trust, trusted)
-    check_legacy(path, parts, trusted)
+    parsed = place_operations(modern) if kind == "h5" else modern
+    check_legacy(path, list_parts(path, parsed), trusted)
     source = work / f"source.{kind}"  # Keras judges by the suffix, find_kind by the content
-    source.symlink_to(path.resolve())
+    if parsed == config:
+        source.symlink_to(path.resolve())
+    else:
+        write_modern(path, kind, parsed, source)
     with quiet_scope(trusted):
         model = to_float32(load_keras(path, source), path)
-    return describe_keras(path, kind, model, size)
+    loaded = describe_keras(path, kind, model, size)
+    loaded.notes += ["a model of Keras 2"] * (modern != config)
+    return loaded
 
 
 def read_trusted(module: str) -> dict[str, Any]:
@@ -57,7 +80,7 @@ def quiet_scope(trusted: dict[str, Any]) -> Iterator[None]:
     import keras
 
     own = {name: thing for name, thing in trusted.items() if not getattr(thing, "__module__", "").startswith("keras")}
-    with keras.saving.custom_object_scope(own):
+    with keras.saving.custom_object_scope({**own, OP: make_op()}):
         yield
 
 
@@ -76,7 +99,7 @@ def check_legacy(path: Path, parts: list[Part], trusted: dict[str, Any]) -> None
     known = {name for room in rooms for name in dir(room)} | PLAIN | set(CODE) | {"Functional", "Model", "Sequential"}
     for part in parts:
         if part.module is None and not part.function and part.name not in known and part.short not in trusted:
-            if part.name == "TFOpLambda" or hasattr(keras.ops, snake(part.name)):
+            if hasattr(keras.ops, snake(part.name)):
                 why = f"layer {part.layer!r} is the operation {part.name!r}, which an .h5 file cannot bring back"
                 raise ModelError(str(path), why, "save the model as .keras")
             raise unknown_part(path, part)
@@ -94,43 +117,58 @@ def load_keras(path: Path, source: Path) -> Any:
     try:
         return keras.saving.load_model(source, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever its layers raise; the file is at fault, not this program
-        raise ModelError(str(path), f"Keras cannot load it ({first_line(error)})", "save the model again") from error
+        raise ModelError(str(path), f"Keras cannot load it ({explain(error)})", "save the model again") from error
+
+
+def explain(error: BaseException) -> str:
+    """Return the first reason in a chain of errors, and the layer that the last of them was about."""
+    chain = [error]
+    while (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None and deeper not in chain:
+        chain.append(deeper)
+    texts = [str(one) for one in chain]
+    named = [found for text in texts if (found := re.search(r"class '(\w+)' using config=\{'name': '([^']+)'", text))]
+    where = f"layer {named[-1][2]!r}, a {named[-1][1]}: " if named else ""
+    return where + first_line(chain[-1])
 
 
 def to_float32(model: Any, path: Path) -> Any:
-    """Return the model under the float32 policy, with the same weights: bfloat16 graphs do not convert."""
+    """Return the model under the float32 policy, with the same weights: other types do not convert."""
     import keras
     import numpy as np
 
-    if not any(is_half(layer) for layer in walk_layers(model)):
+    policies = sorted({name for layer in walk_layers(model) if (name := name_policy(layer))})
+    if not policies:
         return model
     try:
         rebuilt = keras.saving.deserialize_keras_object(widen(keras.saving.serialize_keras_object(model)))
+        if not rebuilt.built:  # a subclassed model has weights only after this
+            rebuilt.build_from_config(model.get_build_config())
         rebuilt.set_weights([np.asarray(weight).astype(np.float32) for weight in model.get_weights()])
     except Exception as error:
         raise ModelError(str(path), f"it cannot be rebuilt in float32 ({first_line(error)})") from error
-    rebuilt.widened = True
+    rebuilt.widened = "a 16-bit policy" if any("16" in policy for policy in policies) else ", ".join(policies)
     return rebuilt
 
 
-def is_half(layer: Any) -> bool:
-    """Tell whether a layer computes or keeps its weights in 16 bits."""
+def name_policy(layer: Any) -> str:
+    """Return the name of a layer's policy if it computes or keeps its weights in anything but float32; else ""."""
     policy = getattr(layer, "dtype_policy", None)
-    return getattr(policy, "compute_dtype", "") in HALF or getattr(policy, "variable_dtype", "") in HALF
+    types = getattr(policy, "compute_dtype", ""), getattr(policy, "variable_dtype", "")
+    return str(policy.name) if policy is not None and set(types) & set(NOT_FLOAT32) else ""
 
 
 def widen(config: Any) -> Any:
-    """Return a serialized model with every 16-bit type and policy replaced by float32."""
+    """Return a serialized model with every other floating type and policy replaced by float32."""
     if isinstance(config, dict):
         if config.get("class_name") in ("DTypePolicy", "FloatDTypePolicy"):
             return {**config, "config": {**config["config"], "name": "float32"}}
-        return {k: "float32" if k == "dtype" and is_half_name(v) else widen(v) for k, v in config.items()}
+        return {k: "float32" if k == "dtype" and is_other(v) else widen(v) for k, v in config.items()}
     return [widen(item) for item in config] if isinstance(config, (list, tuple)) else config
 
 
-def is_half_name(value: Any) -> bool:
-    """Tell whether a config value names a 16-bit type."""
-    return isinstance(value, str) and value in HALF
+def is_other(value: Any) -> bool:
+    """Tell whether a config value names a floating type, or a policy, that is not float32."""
+    return isinstance(value, str) and value in NOT_FLOAT32
 
 
 def walk_layers(model: Any) -> list[Any]:
@@ -138,41 +176,86 @@ def walk_layers(model: Any) -> list[Any]:
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
-def describe_keras(path: Path, kind: str, model: Any, size: tuple[int, int] | None) -> Loaded:
-    """Return the loaded model after checking that it takes one image and gives one mask."""
-    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
-    if not inputs or not outputs:
-        raise ModelError(str(path), "its input's shape is unknown", "build the model before saving it")
-    for what, tensors in (("input", inputs), ("output", outputs)):
-        if len(tensors) != 1:
-            names = ", ".join(tensor.name for tensor in tensors)
-            raise ModelError(str(path), f"it has {len(tensors)} {what}s ({names})", f"save a model with one {what}")
-    dtype = str(inputs[0].dtype)
-    weights = [tuple(weight.shape) for weight in model.weights]
-    factor, first = read_first(model)
+def refuse_layers(path: Path, layers: Sequence[Any]) -> None:
+    """Refuse layers that TFLite cannot express, by name, before the converter does it in many lines."""
+    for layer in layers:
+        name = f"layer {layer.name!r} ({type(layer).__name__})"
+        if getattr(layer, "data_format", "") == "channels_first":
+            why = f"{name} is channels_first, (batch, channels, height, width), which TFLite has not"
+            raise ModelError(str(path), why, "build it with channels_last, (batch, height, width, channels)")
+        if getattr(layer, "quantization_mode", None):
+            why = f"{name} is quantized already ({layer.quantization_mode})"
+            raise ModelError(str(path), why, "save the model before model.quantize(...)")
 
-    structure = getattr(model, "_inputs_struct", None)  # a model built from a dict or list wants one back
 
-    def call(x: Any) -> Any:
-        y = model(wrap_input(structure, x), training=False)
-        while isinstance(y, (list, tuple, dict)):  # one output in a list or dict
-            y = next(iter(y.values())) if isinstance(y, dict) else y[0]
-        return y
+def describe_keras(path: Path, kind: str, model: Any, size: tuple[int, ...] | None) -> Loaded:
+    """Return the loaded model after checking that it takes one image or volume."""
+    layers = walk_layers(model)
+    refuse_layers(path, layers)
+    structure, shape, dtype = find_input(path, model)
+    shape = fix_shape(str(path), shape, size)
+    unroll_loops(layers)
+    notes = [f"rebuilt in float32 from {model.widened}"] if getattr(model, "widened", "") else []
+    if len(shape) == 4:
+        notes += rewrite_volumes(layers)
+
+    def call(x: Any) -> list[Any]:
+        return [leaf for _, leaf in flatten(model(wrap_input(structure, x), training=False))]
 
     return Loaded(
         name=str(model.name),
         kind=kind,
         call=call,
         root=model,
-        shape=fix_shape(str(path), tuple(inputs[0].shape), size),
+        shape=shape,
         dtype=dtype,
-        layers=walk_layers(model),
-        weights=sum(map(count, weights)),
-        kernels=sum(count(shape) for shape in weights if len(shape) >= 2),
-        factor=factor,
-        first=first,
-        notes=["rebuilt in float32 from a 16-bit policy"] if getattr(model, "widened", False) else [],
+        outputs=name_outputs(model, structure, shape, dtype),
+        layers=layers,
+        weights=sum(count(tuple(weight.shape)) for weight in model.weights),
+        notes=notes,
     )
+
+
+def unroll_loops(layers: Sequence[Any]) -> None:
+    """Have recurrent layers write out their few steps: a loop is a graph of its own, which no delegate takes.
+
+    The call alone changes, as the number of steps is known only there.
+    """
+    for layer in layers:
+        if getattr(layer, "unroll", None) is not False or not hasattr(layer, "inner_loop"):
+            continue
+
+        def loop(*args: Any, layer: Any = layer, own: Any = layer.inner_loop, **kwargs: Any) -> Any:
+            steps = (args[0] if args else kwargs["sequences"]).shape[1]
+            layer.unroll = steps is not None and int(steps) <= MOST_STEPS
+            return own(*args, **kwargs)
+
+        object.__setattr__(layer, "inner_loop", loop)
+
+
+def find_input(path: Path, model: Any) -> tuple[Any, tuple[int | None, ...], str]:
+    """Return the structure of a model's input, its shape (batch, ...) and its type.
+
+    Raises:
+        ModelError: it has several, or was never built.
+    """
+    inputs = getattr(model, "inputs", None)
+    if inputs and len(inputs) > 1:
+        names = ", ".join(f"{tensor.name} {say_shape(tuple(tensor.shape))}" for tensor in inputs)
+        raise ModelError(str(path), f"it has {len(inputs)} inputs ({names})", "save a model with one input, the image")
+    if inputs:
+        return getattr(model, "_inputs_struct", None), tuple(inputs[0].shape), str(inputs[0].dtype)
+    # A subclassed model knows the shape that it was built with, no more.
+    shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
+    if len(shapes) != 1 or not is_shape(shapes[0]):
+        why = "its input's shape is unknown" if not shapes else f"it was built with {len(shapes)} inputs"
+        raise ModelError(str(path), why, "call the model once on one image before saving it")
+    return None, tuple(shapes[0]), "float32"
+
+
+def is_shape(shape: Any) -> bool:
+    """Tell whether this is one tensor's shape."""
+    return isinstance(shape, (list, tuple)) and all(side is None or isinstance(side, int) for side in shape)
 
 
 def wrap_input(structure: Any, x: Any) -> Any:
@@ -182,41 +265,26 @@ def wrap_input(structure: Any, x: Any) -> Any:
     return [x] if isinstance(structure, (list, tuple)) else x
 
 
-def read_first(model: Any) -> tuple[float | None, str]:
-    """Return the factor that the model's first layer applies to its input (None if none), and what layer that is.
-
-    Rescaling and Normalization inside a model mean that it eats raw values; how large, the factor tells.
-    """
-    import numpy as np
-
-    layer = find_first(model)
-    kind, name = type(layer).__name__, str(getattr(layer, "name", ""))
-    if kind == "Rescaling":
-        return float(np.max(np.abs(layer.scale))), f"Rescaling layer {name!r}"
-    if kind == "Normalization":
-        return float(
-            1 / np.sqrt(max(float(np.max(np.asarray(layer.variance))), 1e-12))
-        ), f"Normalization layer {name!r}"
-    return read_arithmetic(layer, kind), f"{kind} {name!r}"
+def flatten(structure: Any, name: str = "") -> list[tuple[str, Any]]:
+    """Return [(key, tensor)] of a model's outputs, however nested; the key is "" outside dictionaries."""
+    if isinstance(structure, dict):
+        return [found for key, inner in structure.items() for found in flatten(inner, str(key))]
+    if isinstance(structure, (list, tuple)):
+        return [found for inner in structure for found in flatten(inner, name)]
+    return [(name, structure)]
 
 
-def read_arithmetic(operation: Any, kind: str) -> float | None:
-    """Return the factor of a first step such as `image / 127.5`; None where it is no product with one number."""
-    if kind not in ("TrueDivide", "Divide", "Multiply"):
-        return None
-    numbers = [value for value in operation._inbound_nodes[0].arguments.args if isinstance(value, (int, float))]
-    if len(numbers) != 1 or not numbers[0]:
-        return None
-    return abs(numbers[0]) if kind == "Multiply" else 1 / abs(numbers[0])
+def name_outputs(model: Any, inputs: Any, shape: tuple[int, ...], dtype: str) -> tuple[str, ...]:
+    """Return the outputs' names, each once: keys of a dictionary, else layers, else numbers."""
+    import tensorflow as tf
 
-
-def find_first(model: Any) -> Any:
-    """Return the first layer or operation that sees the model's input, looking into nested models."""
-    graph = getattr(model, "_functional", None) or model
-    start = graph.inputs[0]
-    for operation in getattr(graph, "operations", graph.layers):
-        if type(operation).__name__ == "InputLayer":
-            continue
-        if any(tensor is start for node in operation._inbound_nodes for tensor in node.input_tensors):
-            return find_first(operation) if getattr(operation, "inputs", None) else operation
-    return None
+    structure = getattr(model, "_outputs_struct", None)
+    if structure is None:  # a subclassed model
+        called = tf.function(lambda x: model(wrap_input(inputs, x), training=False))
+        structure = called.get_concrete_function(tf.TensorSpec((1, *shape), dtype)).structured_outputs
+    names: list[str] = []
+    for place, (key, tensor) in enumerate(flatten(structure)):
+        history = getattr(tensor, "_keras_history", None)
+        name = key or (str(history.operation.name) if history else f"output_{place}")
+        names.append(name if name not in names else f"{name}_{place}")
+    return tuple(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.errors import ModelError, UnsafeModelError
 
@@ -21,12 +22,12 @@ HOSTILE = {
 }
 
 
-def load_graph(path: Path, size: tuple[int, int] | None) -> Loaded:
+def load_graph(path: Path, size: tuple[int, ...] | None) -> Loaded:
     """Return the SavedModel's serving signature as a Loaded model.
 
     Raises:
         UnsafeModelError: its graph calls Python or touches files.
-        ModelError: damaged, or not one image in and one mask out.
+        ModelError: damaged, or not one image or volume in.
     """
     import tensorflow as tf
 
@@ -40,22 +41,26 @@ def load_graph(path: Path, size: tuple[int, int] | None) -> Loaded:
     if serve is None:
         raise ModelError(str(path), "it has no signature to serve", "save it with model.export(...)")
     inputs, outputs = serve.structured_input_signature[1], serve.structured_outputs
-    for what, tensors in (("input", inputs), ("output", outputs)):
-        if len(tensors) != 1:
-            why = f"it has {len(tensors)} {what}s ({', '.join(tensors)})"
-            raise ModelError(str(path), why, f"save a model with one {what}")
-    (name, spec), output = next(iter(inputs.items())), next(iter(outputs))
+    if len(inputs) != 1:
+        why = f"it has {len(inputs)} inputs ({', '.join(inputs)})"
+        raise ModelError(str(path), why, "save a model with one input, the image")
+    (name, spec), names = next(iter(inputs.items())), tuple(outputs)
     sides = tuple(spec.shape) if spec.shape.rank is not None else ()
+
+    def call(x: Any) -> list[Any]:
+        given = serve(**{name: x})
+        return [given[output] for output in names]
+
     weights = [tuple(variable.shape) for variable in getattr(serve, "variables", ())]
     return Loaded(
         name=path.name,
         kind="saved_model",
-        call=lambda x: serve(**{name: x})[output],
+        call=call,
         root=root,
         shape=fix_shape(str(path), sides, size),
         dtype=spec.dtype.name,
+        outputs=names,
         weights=sum(map(count, weights)),
-        kernels=sum(count(shape) for shape in weights if len(shape) >= 2),
     )
 
 

@@ -7,7 +7,10 @@ scale = 0.00392156862745098         # the net eats pixel * scale + offset; defau
 offset = 0.0
 colour = "grey"                     # must fit the model's channels
 activation = "sigmoid"              # of logits: it is appended to the graph
-labels = [{name = "lesion", colour = [255, 0, 0]}]
+labels = [{name = "lesion", colour = [255, 0, 0]}]  # of a softmax the first is the background
+mask = "mask"                       # the output that is the mask, where a model has several
+classes = ["none", "glioma"]        # what the output that classifies the image says; or {output = "kind", labels =
+                                    # [...]}, where a model has several; or false to leave it out
 intended_use = "Research only."
 quality = {n = 80, split = "validation patients", dice = 0.71}
 """
@@ -15,12 +18,14 @@ quality = {n = 80, split = "validation patients", dice = 0.71}
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.contract import (
     ACTIVATIONS,
+    ClassSpec,
     Contract,
     InputSpec,
     Label,
@@ -51,6 +56,8 @@ class Settings:
     colour: str | None = None
     activation: str | None = None
     labels: list[dict[str, Any]] | None = None
+    mask: str | None = None
+    classes: list[str] | dict[str, Any] | bool | None = None
     intended_use: str | None = None
     quality: dict[str, Any] | None = None
     path: str = ""  # where it was read
@@ -78,7 +85,22 @@ def read_settings(path: Path) -> Settings:
             raise ContractError(str(path), f"contract field {key!r} is not a number")
     if data.get("activation", "sigmoid") not in ACTIVATIONS:
         raise ContractError(str(path), f"contract field 'activation' is not one of {', '.join(ACTIVATIONS)}")
+    if "mask" in data and not isinstance(data["mask"], str):
+        raise ContractError(str(path), "contract field 'mask' is not the name of an output")
+    check_classes(path, data.get("classes", False))
     return Settings(**data, path=str(path))
+
+
+def check_classes(path: Path, said: Any) -> None:
+    """Refuse a `classes` that is no list of names, no {output, labels} and not false."""
+    fields = said if isinstance(said, dict) else {"labels": said}
+    for key in fields:
+        if key not in ("output", "labels"):
+            hint = near_miss(key, ("output", "labels")) or "the fields here are output, labels"
+            raise ContractError(str(path), f"unknown contract field 'classes.{key}'", hint)
+    labels, output = fields.get("labels", []), fields.get("output", "")
+    if said is not False and (not isinstance(labels, list) or not isinstance(output, str)):
+        raise ContractError(str(path), "contract field 'classes' is not [names], {output, labels = [names]} or false")
 
 
 def find_settings(model: Path) -> Settings:
@@ -101,7 +123,7 @@ def build_contract(
             input=InputSpec(
                 shape=tuple(facts["input_shape"]),
                 dtype=facts["input_dtype"],
-                colour=settings.colour or ("grey" if facts["input_shape"][3] == 1 else "rgb"),
+                colour=settings.colour or ("grey" if facts["input_shape"][-1] == 1 else "rgb"),
                 resize="stretch-area",
                 scale=facts["scale"],
                 offset=facts["offset"],
@@ -110,7 +132,7 @@ def build_contract(
                 shape=tuple(facts["output_shape"]),
                 dtype="float32",
                 activation=facts["activation"],
-                labels=choose_labels(settings, facts["output_shape"][3]),
+                labels=choose_labels(settings, facts["output_shape"][-1], facts["activation"]),
             ),
             threshold=choose_threshold(settings),
             recipe=recipe,
@@ -119,12 +141,13 @@ def build_contract(
             quality=settings.quality,
             intended_use=settings.intended_use or INTENDED_USE,
             allowed=allowed,
+            classes=choose_classes(settings, facts.get("classes")),
         )
     except ContractError as error:
         raise ContractError(settings.path or str(model), error.why, error.fix) from error
 
 
-def choose_labels(settings: Settings, classes: int) -> tuple[Label, ...]:
+def choose_labels(settings: Settings, classes: int, activation: str) -> tuple[Label, ...]:
     """Return the user's labels, or the lesion, or background and classes by number."""
     if settings.labels is not None:
         try:
@@ -134,8 +157,23 @@ def choose_labels(settings: Settings, classes: int) -> tuple[Label, ...]:
             raise ContractError(settings.path, why) from error
     if classes == 1:
         return (Label("lesion", LESION),)
+    if activation == "sigmoid":  # the child asks for labels before it does any work
+        raise ContractError(settings.path, "several sigmoids need labels that say which lesion is which")
     named = (Label(f"class {i}", PALETTE[(i - 1) % len(PALETTE)]) for i in range(1, classes))
     return (Label("background", (0, 0, 0)), *named)
+
+
+def choose_classes(settings: Settings, classes: Mapping[str, Any] | None) -> ClassSpec | None:
+    """Return what the model's second output says, its classes named by the user or by number."""
+    if classes is None:
+        if settings.classes:
+            why = "contract field 'classes' names classes, but no sigmoid or softmax output says any"
+            raise ContractError(settings.path, why, "take it out")
+        return None
+    shape = (1, int(classes["shape"][1]))
+    said = settings.classes.get("labels") if isinstance(settings.classes, dict) else settings.classes
+    names = said if isinstance(said, list) else [f"class {i}" for i in range(max(2, shape[1]))]
+    return ClassSpec(shape, classes["activation"], tuple(names))
 
 
 def choose_threshold(settings: Settings) -> Threshold:

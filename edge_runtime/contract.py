@@ -24,14 +24,19 @@ The tail, for a JSON text of N bytes (N <= 65536), little-endian, 124 + N bytes 
 Offsets count from the start of the tail. A reader rebuilds the tail from the JSON and wants it byte for byte.
 
 The JSON is canonical: UTF-8, keys sorted, no spaces, no NaN or infinity, no key twice, floats as Python's repr.
-Every field is required, none has a default, what is not known is written as null, and no other field is allowed:
+Every field but `classes` is required, none has a default, what is not known is written as null, and no other field is
+allowed:
 
     format        "edge-seg/1"
     model         id, version; bytes, sha256 of the flatbuffer before the tail
-    input         shape [1, H, W, C]; dtype float32|int8|uint8; colour grey (C = 1) | rgb (C = 3); resize
-                  "stretch-area"; scale > 0 and offset: the net eats pixel * scale + offset, pixel in 0...255
-    output        shape [1, h, w, K]; dtype; activation sigmoid (K = 1, one label: the lesion) | softmax (K labels,
-                  2 to 256, the first is the background); labels: K of {name, colour [r, g, b]}, names differ
+    input         shape [1, H, W, C], of a model of volumes [1, D, H, W, C]; dtype float32|int8|uint8; colour grey
+                  (C = 1) | rgb (C = 3); resize "stretch-area"; scale > 0 and offset: the net eats
+                  pixel * scale + offset, pixel in 0...255
+    output        shape [1, h, w, K], of a model of volumes [1, D, h, w, K]; dtype; activation sigmoid (K labels, each
+                  a lesion by itself; where several reach the threshold, the last of them is the pixel's label) |
+                  softmax (K labels, the first is the background); labels: K of {name, colour [r, g, b]}, names differ
+    classes       only where the model also says what the whole image shows: shape [1, N]; activation softmax | sigmoid;
+                  labels: N names, the most probable counts; of a single sigmoid two, the first below one half
     threshold     value in (0, 1), exclusive; from: where it comes from
     recipe        how the weights were stored, by its name in convert
     calibration   null | count, sha256 of the images that set the activation ranges
@@ -41,7 +46,8 @@ Every field is required, none has a default, what is not known is written as nul
     allowed       findings of the audit that were explicitly allowed
     digest        sha256 of the canonical JSON of all the other fields
 
-Sizes H, W, h, w are 1 to 16384. Integrity is not authenticity: whoever edits a contract can compute a new digest;
+Sizes D, H, W, h, w are 1 to 16384. The graph has one input; its outputs are the mask and then, where there is
+`classes`, the classes. Integrity is not authenticity: whoever edits a contract can compute a new digest;
 signatures belong to the deployment kit. Standard library only.
 """
 
@@ -66,7 +72,8 @@ ENTRY = b"contract.json"
 MAX_JSON_BYTES = 65536
 TAIL_OVERHEAD = 124
 MAX_SIDE = 16384
-MAX_LABELS = 256
+MAX_LABELS = 256  # with the background: a mask is 8-bit
+MAX_CLASSES = 1000
 DTYPES = ("float32", "int8", "uint8")
 COLOURS = {"grey": 1, "rgb": 3}  # name: channels
 RESIZES = ("stretch-area",)
@@ -94,9 +101,9 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What the model eats: shape (1, H, W, C), values pixel * scale + offset."""
+    """What the model eats: shape (1, H, W, C) or (1, D, H, W, C), values pixel * scale + offset."""
 
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     dtype: str
     colour: str
     resize: str
@@ -111,6 +118,16 @@ class InputSpec:
         if _number("input.scale", self.scale) <= 0:
             _fail(f"contract field 'input.scale' is {self.scale!r}, not above 0")
         _number("input.offset", self.offset)
+
+    @property
+    def depth(self) -> int | None:
+        """How many slices a volume has; None for a model of single images."""
+        return self.shape[1] if len(self.shape) == 5 else None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.shape[-3], self.shape[-2]
 
 
 @dataclass(frozen=True)
@@ -130,9 +147,9 @@ class Label:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What the model gives: shape (1, h, w, K) and what the K channels mean."""
+    """What the model gives: shape (1, h, w, K) or (1, D, h, w, K), and what the K channels mean."""
 
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     dtype: str
     activation: str
     labels: tuple[Label, ...]
@@ -145,11 +162,43 @@ class OutputSpec:
         names = [label.name for label in self.labels]
         if len(set(names)) != len(names):
             _fail("contract field 'output.labels' has a name twice")
-        least, most = (1, 1) if self.activation == "sigmoid" else (2, MAX_LABELS)
+        least, most = (1, MAX_LABELS - 1) if self.activation == "sigmoid" else (2, MAX_LABELS)
         if not least <= len(names) <= most:
-            wanted = "one label" if most == 1 else f"{least} to {most} labels"
+            wanted = f"{least} to {most} labels"
             _fail(f"contract field 'output.labels' has {len(names)} entries, but {self.activation} wants {wanted}")
+        if self.activation == "sigmoid" and len(names) > 1 and names[0].lower() == "background":
+            why = "contract field 'output.labels' begins with a background, but each label of a sigmoid is a lesion"
+            _fail(why, "train it with softmax, or with the lesions' channels alone")
         _shape("output.shape", self.shape, len(names), f"{len(names)} label" + "s" * (len(names) > 1))
+
+    @property
+    def lesions(self) -> tuple[Label, ...]:
+        """The labels that are not background: of values 1, 2 ... in a mask."""
+        return self.labels[1:] if self.activation == "softmax" else self.labels
+
+
+@dataclass(frozen=True)
+class ClassSpec:
+    """What the model says of the whole image: shape (1, N) and the classes' names."""
+
+    shape: tuple[int, int]
+    activation: str
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _choice("classes.activation", self.activation, ACTIVATIONS)
+        if not isinstance(self.labels, tuple):
+            _fail("contract field 'classes.labels' is not a list of names")
+        for name in self.labels:
+            _text("classes.labels", name)
+        if len(set(self.labels)) != len(self.labels):
+            _fail("contract field 'classes.labels' has a name twice")
+        if not isinstance(self.shape, tuple) or len(self.shape) != 2 or self.shape[0] != 1:
+            _fail("contract field 'classes.shape' is not two numbers [1, classes]")
+        _integer("classes.shape", self.shape[1], 1 if self.activation == "sigmoid" else 2, MAX_CLASSES)
+        wanted = max(2, self.shape[1])
+        if len(self.labels) != wanted:
+            _fail(f"contract field 'classes.labels' has {len(self.labels)} names, the output has {wanted} classes")
 
 
 @dataclass(frozen=True)
@@ -209,6 +258,7 @@ class Contract:
     allowed: tuple[str, ...]
     format: str = FORMAT
     digest: str = UNSTAMPED
+    classes: ClassSpec | None = None
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
@@ -218,6 +268,11 @@ class Contract:
                 _fail(f"contract field {name!r} is not a {kind.__name__}")
         if self.calibration is not None and not isinstance(self.calibration, Calibration):
             _fail("contract field 'calibration' is neither null nor {count, sha256}")
+        if self.classes is not None and not isinstance(self.classes, ClassSpec):
+            _fail("contract field 'classes' is not {shape, activation, labels}")
+        if len(self.input.shape) != len(self.output.shape) or self.input.shape[1:-3] != self.output.shape[1:-3]:
+            why = f"contract field 'output.shape' {list(self.output.shape)} does not fit {list(self.input.shape)}"
+            _fail(f"{why}, the input's: both are of images, or of volumes of the same depth")
         _text("recipe", self.recipe)
         _text("intended_use", self.intended_use, most=1000)
         if not isinstance(self.allowed, tuple):
@@ -266,8 +321,10 @@ def from_json(text: bytes) -> Contract:
 
 def _to_fields(contract: Contract) -> dict[str, Any]:
     facts, eats, gives, source = contract.model, contract.input, contract.output, contract.source
-    calibration = contract.calibration
+    calibration, classes = contract.calibration, contract.classes
+    own = {} if classes is None else {"classes": _to_class_fields(classes)}
     return {
+        **own,
         "format": contract.format,
         "model": {"id": facts.id, "version": facts.version, "bytes": facts.bytes, "sha256": facts.sha256},
         "input": {
@@ -295,10 +352,14 @@ def _to_fields(contract: Contract) -> dict[str, Any]:
     }
 
 
+def _to_class_fields(classes: ClassSpec) -> dict[str, Any]:
+    return {"shape": list(classes.shape), "activation": classes.activation, "labels": list(classes.labels)}
+
+
 def _from_fields(fields: Any) -> Contract:
     if isinstance(fields, dict) and fields.get("format", FORMAT) != FORMAT:  # another format has other fields
         _fail_format(fields["format"])
-    top = _take("", fields, FIELDS)
+    top = _take("", fields, FIELDS, optional=("classes",))
     eats, gives = _take("input", top["input"], INPUT_FIELDS), _take("output", top["output"], OUTPUT_FIELDS)
     threshold, source = top["threshold"], top["source"]
     threshold = _take("threshold", threshold, ("value", "from"))
@@ -324,7 +385,14 @@ def _from_fields(fields: Any) -> Contract:
         intended_use=top["intended_use"],
         allowed=_list("allowed", top["allowed"]),
         digest=top["digest"],
+        classes=_read_classes(top["classes"]) if "classes" in top else None,
     )
+
+
+def _read_classes(fields: Any) -> ClassSpec:
+    taken = _take("classes", fields, ("shape", "activation", "labels"))
+    shape = _list("classes.shape", taken["shape"])
+    return ClassSpec(shape, taken["activation"], _list("classes.labels", taken["labels"]))
 
 
 FIELDS = (*_PARTS, "format", "recipe", "calibration", "quality", "intended_use", "allowed", "digest")
@@ -380,14 +448,14 @@ def _fail_format(found: Any) -> NoReturn:
     _fail(f"unknown contract format {found!r}", hint or f"this version reads {FORMAT!r}")
 
 
-def _take(path: str, fields: Any, known: Collection[str]) -> dict[str, Any]:
-    """Return `fields` if it is an object with exactly the known fields."""
+def _take(path: str, fields: Any, known: Collection[str], optional: Collection[str] = ()) -> dict[str, Any]:
+    """Return `fields` if it is an object with exactly the known fields, and perhaps optional ones."""
     if not isinstance(fields, dict):
         _fail(f"contract field {path!r} is not an object" if path else "the contract is not a JSON object")
     prefix = f"{path}." if path else ""
     for name in fields:
-        if name not in known:
-            hint = near_miss(name, known)
+        if name not in known and name not in optional:
+            hint = near_miss(name, (*known, *optional))
             _fail(f"unknown contract field {prefix + name!r}", hint or f"the fields here are {', '.join(known)}")
     for name in known:
         if name not in fields:
@@ -429,14 +497,14 @@ def _choice(path: str, value: Any, known: Collection[str]) -> None:
 
 
 def _shape(path: str, value: Any, channels: int, reason: str) -> None:
-    if not isinstance(value, tuple) or len(value) != 4:
-        _fail(f"contract field {path!r} is not four numbers [1, H, W, channels]")
+    if not isinstance(value, tuple) or len(value) not in (4, 5):
+        _fail(f"contract field {path!r} is not four numbers [1, H, W, channels], or five, of a volume")
     for size in value:
         _integer(path, size, 1, MAX_SIDE)
     if value[0] != 1:
         _fail(f"contract field {path!r} begins with {value[0]}, but the batch is 1")
-    if value[3] != channels:
-        _fail(f"contract field {path!r} has {value[3]} channels, but {reason} means {channels}")
+    if value[-1] != channels:
+        _fail(f"contract field {path!r} has {value[-1]} channels, but {reason} means {channels}")
 
 
 def _check_quality(quality: Any) -> None:

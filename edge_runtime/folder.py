@@ -19,7 +19,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,6 +36,7 @@ from .summary import own_version
 
 COLUMNS = ("file", "status", "error", "width", "height", "lesion_pixels")  # then pixels_<label>, then
 COLUMNS_AFTER = ("lesion_fraction", "components", "max_probability", "flags")
+CLASS_COLUMNS = ("class", "class_probability")  # then, of a model that classifies
 TIMINGS = ("read_ms", "infer_ms", "write_ms")
 RESULTS = "results.csv"
 
@@ -66,6 +66,7 @@ def run_folder(
     Raises: OutputError if `out` holds something else or cannot be written; whatever `load` raises.
     """
     session = load()  # before anything is written: a model that fails leaves no folder behind
+    check_images_model(session.contract)
     check_out(out, options.force)
     with lock(out):
         sweep(out)
@@ -112,7 +113,7 @@ class Worker:
         self.load, self.sessions = load, threading.local()
         self.spare = [session]
         self.contract = session.contract
-        self.colours = [label.colour for label in to_lesions(session.contract)]
+        self.colours = [label.colour for label in session.contract.output.lesions]
         self.key = make_key(session, options)
 
     def process(self, item: Input) -> tuple[Done, bool]:
@@ -155,7 +156,7 @@ class Worker:
 
     def measure(self, result: Result) -> Row:
         """Return the row's cells that come from the mask."""
-        lesions = to_lesions(self.contract)
+        lesions = self.contract.output.lesions
         found = measure(result.labels, result.probability, len(lesions) + 1)
         row = {
             "lesion_pixels": str(found.lesion_pixels),
@@ -166,6 +167,8 @@ class Worker:
         }
         if len(lesions) > 1:
             row.update({f"pixels_{its.name}": str(n) for its, n in zip(lesions, found.label_pixels, strict=True)})
+        if result.class_name is not None:
+            row.update({"class": result.class_name, "class_probability": f"{result.class_probability:.4f}"})
         return row
 
     def write(self, item: Input, image: Image, result: Result) -> dict[str, int]:
@@ -204,13 +207,7 @@ class Worker:
 
 def to_mask(result: Result, contract: Contract) -> Image:
     """Return the mask as it is written: 0 and 255, or label values where the contract has several lesions."""
-    return result.labels if len(to_lesions(contract)) > 1 else result.mask.astype(np.uint8) * np.uint8(255)
-
-
-def to_lesions(contract: Contract) -> Sequence[Any]:
-    """Return the labels that are not background."""
-    labels = contract.output.labels
-    return labels if len(labels) == 1 else labels[1:]
+    return result.labels if len(contract.output.lesions) > 1 else result.mask.astype(np.uint8) * np.uint8(255)
 
 
 def sprite_name(name: str) -> str:
@@ -220,9 +217,10 @@ def sprite_name(name: str) -> str:
 
 def columns(contract: Contract) -> list[str]:
     """Return the columns of results.csv."""
-    lesions = to_lesions(contract)
+    lesions = contract.output.lesions
     own = [f"pixels_{label.name}" for label in lesions] if len(lesions) > 1 else []
-    return [*COLUMNS, *own, *COLUMNS_AFTER, *TIMINGS, "input_sha256"]
+    classes = CLASS_COLUMNS if contract.classes else ()
+    return [*COLUMNS, *own, *COLUMNS_AFTER, *classes, *TIMINGS, "input_sha256"]
 
 
 def make_key(session: Session, options: Options) -> str:
@@ -231,6 +229,14 @@ def make_key(session: Session, options: Options) -> str:
     kinds = (options.probability, options.overlay, options.gallery)
     model = (contract.model.sha256, contract.digest, session.threshold)
     return repr((own_version(), *model, engine.name, engine.version, kinds))
+
+
+def check_images_model(contract: Contract) -> None:
+    """Refuse a model of volumes: which files are the slices of one, and in what order, no folder says."""
+    if contract.input.depth is not None:
+        why = f"it segments volumes of {contract.input.depth} slices, not single images"
+        fix = "from Python: Session.load(path).segment(volume), an array (D, H, W)"
+        raise ModelError(f"model {contract.model.id}", why, fix)
 
 
 def check_out(out: Path, force: bool) -> None:

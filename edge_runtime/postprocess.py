@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy.typing as npt
 from .errors import ModelError
 from .preprocess import resize_area
 
-Probability = npt.NDArray[np.float32]  # (H, W) in [0, 1]: of any lesion
-Labels = npt.NDArray[np.uint8]  # (H, W): 0 background, 1…K-1 the contract's labels
+Probability = npt.NDArray[np.float32]  # (H, W) or (D, H, W) in [0, 1]: of any lesion
+Labels = npt.NDArray[np.uint8]  # (H, W) or (D, H, W): 0 background, from 1 on the contract's lesions
 SLACK = 0.01  # how far quantization may push a sigmoid or softmax out of [0, 1]
 
 
@@ -26,36 +27,66 @@ class Measurements:
     components: int
     max_probability: float
     flags: tuple[str, ...]
-    label_pixels: tuple[int, ...]  # of labels 1…K-1
+    label_pixels: tuple[int, ...]  # of labels 1, 2 ...
 
 
 def to_probability(output: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[np.float32]:
-    """Return the model's (1, h, w, K) output as (height, width, K) float32 in [0, 1].
+    """Return the model's (1, h, w, K) output as (height, width, K) float32 in [0, 1]; a volume's slice by slice.
 
     Stretched as the image was: linear where it grows, area means where it shrinks.
     Raises: ModelError if a value is not finite or not a probability; neither may pass as "no lesion".
     """
-    values = np.asarray(output, np.float32)[0]  # (h, w, K)
+    values = check_probability(output)[0]  # (h, w, K) or (D, h, w, K)
+    if values.ndim == 4:
+        return np.stack([stretch(part, height, width) for part in values])
+    return stretch(values, height, width)
+
+
+def check_probability(output: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return an output clipped to [0, 1]. Raises: ModelError if a value is not finite or not a probability."""
+    values = np.asarray(output, np.float32)
     if not np.isfinite(values).all():
         raise ModelError("model output", "it holds values that are not finite", "convert the model again, audited")
     if values.min() < -SLACK or values.max() > 1 + SLACK:
         span = f"{values.min():.3g} to {values.max():.3g}"
         raise ModelError("model output", f"{span} are no probabilities", "check the contract's activation")
-    values = np.clip(values, 0, 1)
+    return np.clip(values, 0, 1)
+
+
+def stretch(values: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
+    """Return (h, w, K) at (height, width, K)."""
     channels = [resize_area(np.ascontiguousarray(values[:, :, k]), height, width) for k in range(values.shape[2])]
     return np.stack(channels, axis=2) if len(channels) > 1 else channels[0][:, :, None]
 
 
-def to_labels(probability: npt.NDArray[np.float32], threshold: float) -> tuple[Labels, Probability]:
-    """Return labels (H, W) and the lesion's probability (H, W) from (H, W, K).
+def to_labels(
+    probability: npt.NDArray[np.float32], threshold: float, activation: str = "softmax"
+) -> tuple[Labels, Probability]:
+    """Return labels (..., H, W) and the lesion's probability (..., H, W) from (..., H, W, K).
 
-    One channel (sigmoid): label 1 where probability >= threshold. Several (softmax): the most probable label, and
-    one minus the background's probability.
+    One channel: label 1 where probability >= threshold. Several of a softmax: the most probable label, and one minus
+    the background's probability. Several of a sigmoid: the last label that reaches the threshold (regions are listed
+    from the whole to its core, so that the core is seen), and the greatest probability.
     """
-    if probability.shape[2] == 1:
-        lesion = probability[:, :, 0]
+    if probability.shape[-1] == 1:
+        lesion = probability[..., 0]
         return (lesion >= np.float32(threshold)).astype(np.uint8), lesion
-    return probability.argmax(axis=2).astype(np.uint8), 1 - probability[:, :, 0]
+    if activation == "softmax":
+        return probability.argmax(axis=-1).astype(np.uint8), 1 - probability[..., 0]
+    reached = probability >= np.float32(threshold)
+    values = np.arange(1, probability.shape[-1] + 1, dtype=np.uint8)
+    return np.max(reached * values, axis=-1), probability.max(axis=-1)
+
+
+def to_class(output: npt.NDArray[Any], labels: Sequence[str]) -> tuple[str, float]:
+    """Return the most probable class and its probability from (1, N); one sigmoid is that of the second label.
+
+    Raises: ModelError if a value is not finite or not a probability.
+    """
+    values = check_probability(output)[0]
+    values = np.array([1 - values[0], values[0]]) if len(values) == 1 else values
+    best = int(values.argmax())
+    return labels[best], float(values[best])
 
 
 def measure(labels: Labels, probability: Probability, count: int) -> Measurements:

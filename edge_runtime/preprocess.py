@@ -66,16 +66,45 @@ def to_tensor(
     Pixels are brought to 0…255 by `full_scale`, stretched by `resize_area`, then `pixel * scale + offset`. An integer
     dtype ("uint8", "int8") is rounded to nearest even and clipped to its range.
     """
+    pixels = to_pixels(image, height, width, colour, full_scale(image))
+    return to_values(pixels, scale, offset, dtype)[None]
+
+
+def to_volume(
+    volume: Image,
+    height: int,
+    width: int,
+    colour: str = "grey",
+    scale: float = 1 / 255,
+    offset: float = 0.0,
+    dtype: str = "float32",
+) -> Tensor:
+    """Return the (1, D, height, width, C) tensor of a volume, (D, H, W) or (D, H, W, 3), each slice as an image.
+
+    White is one value for all slices: a dark slice stays dark.
+    """
+    white = full_scale(volume)
+    slices = [to_pixels(image, height, width, colour, white) for image in volume]
+    return to_values(np.stack(slices), scale, offset, dtype)[None]
+
+
+def to_pixels(image: Image, height: int, width: int, colour: str, white: float) -> npt.NDArray[np.float32]:
+    """Return an image as (height, width, C) float32 in 0…255, where `white` is 255."""
     # float32 throughout: a second rounding to 8 bits after the resize would cost 16-bit images their depth.
     pixels = image.astype(np.float32)
     if colour == "grey":
         pixels = to_grey(pixels)
     pixels = resize_area(pixels, height, width)
-    pixels = pixels * np.float32(255.0 / full_scale(image))
+    pixels = pixels * np.float32(255.0 / white)
     if colour == "rgb" and pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)  # (height, width, 3)
+    return pixels.reshape(height, width, -1)
+
+
+def to_values(pixels: npt.NDArray[np.float32], scale: float, offset: float, dtype: str) -> Tensor:
+    """Return `pixel * scale + offset` in the model's own type."""
     values = pixels * np.float32(scale) + np.float32(offset)
     if dtype != "float32":
         info = np.iinfo(dtype)
         values = np.clip(np.rint(values), info.min, info.max)
-    return values.astype(dtype).reshape(1, height, width, -1)
+    return values.astype(dtype)

@@ -1,4 +1,4 @@
-"""The main path: load a stamped model, segment an image, get a Result."""
+"""The main path: load a stamped model, segment an image or a volume, get a Result."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from .contract import Contract, read_contract
 from .engines import Engine, load_engine
 from .errors import ContractError, ImageError, UsageError
 from .models import DEFAULT
-from .postprocess import Labels, Probability, to_labels, to_probability
-from .preprocess import Image, Tensor, to_tensor
+from .postprocess import Labels, Probability, to_class, to_labels, to_probability
+from .preprocess import Image, Tensor, to_tensor, to_volume
 
 STAGES = ("preprocess_ms", "infer_ms", "postprocess_ms")
 
 
 @dataclass(frozen=True)
 class Result:
-    """One image's segmentation, at the image's own size."""
+    """One image's segmentation, at the image's own size; a volume's has the depth in front."""
 
     mask: npt.NDArray[np.bool_]  # (H, W): lesion of any label
     probability: Probability  # (H, W) float32 in [0, 1]: of any lesion
-    labels: Labels  # (H, W) uint8: 0 background, 1…K-1 the contract's labels
+    labels: Labels  # (H, W) uint8: 0 background, from 1 on the contract's lesions
     engine: str
     timings: Mapping[str, float]  # preprocess_ms, infer_ms, postprocess_ms
+    class_name: str | None = None  # what the whole image shows, where the model says so
+    class_probability: float | None = None
 
 
 class Session:
@@ -61,29 +63,47 @@ class Session:
         return cls(contract, runner, threshold)
 
     def segment(self, image: Image) -> Result:
-        """Segment an image, (H, W) grey or (H, W, 3) RGB, uint8 or uint16.
+        """Segment an image, (H, W) grey or (H, W, 3) RGB, or a volume of these, (D, H, W) or (D, H, W, 3).
 
+        uint8 or uint16; the contract says which, and how many slices.
         Raises: ImageError if it is no such array; ModelError if the model's output is not a probability everywhere;
         EngineError if inference fails.
         """
-        check_image(image)
+        contract, depth = self.contract, self.contract.input.depth
+        if depth is None:
+            check_image(image)
+        else:
+            check_volume(image, depth)
         started = time.perf_counter()
         tensor = self.preprocess(image)
         prepared = time.perf_counter()
-        output = self.engine.infer(tensor)
+        classes = contract.classes
+        output, said = self.engine.infer_both(tensor) if classes else (self.engine.infer(tensor), None)
         inferred = time.perf_counter()
-        probability = to_probability(output, *image.shape[:2])
-        labels, lesion = to_labels(probability, self.threshold)
+        sides = image.shape[:2] if depth is None else image.shape[1:3]
+        labels, lesion = to_labels(to_probability(output, *sides), self.threshold, contract.output.activation)
+        found = to_class(said, classes.labels) if classes and said is not None else (None, None)
         done = time.perf_counter()
         spent = (prepared - started, inferred - prepared, done - inferred)
         timings = {stage: 1000 * seconds for stage, seconds in zip(STAGES, spent, strict=True)}
-        return Result(labels > 0, lesion, labels, self.engine.name, timings)
+        return Result(labels > 0, lesion, labels, self.engine.name, timings, *found)
 
     def preprocess(self, image: Image) -> Tensor:
         """Return the tensor that the contract asks for."""
         spec = self.contract.input
-        _, height, width, _ = spec.shape
-        return to_tensor(image, height, width, spec.colour, spec.scale, spec.offset, spec.dtype)
+        prepare = to_tensor if spec.depth is None else to_volume
+        return prepare(image, *spec.size, spec.colour, spec.scale, spec.offset, spec.dtype)
+
+
+def check_volume(volume: Image, depth: int) -> None:
+    """Refuse an array that is no volume of so many slices."""
+    shaped = volume.ndim == 3 or (volume.ndim == 4 and volume.shape[3] == 3)
+    if not shaped or volume.size == 0 or volume.dtype not in (np.uint8, np.uint16):
+        found = f"{volume.dtype} of shape {volume.shape}"
+        raise ImageError("volume", found, f"this model takes ({depth}, H, W), or ({depth}, H, W, 3), uint8 or uint16")
+    if volume.shape[0] != depth:
+        why = f"it has {volume.shape[0]} slices, this model takes {depth}"
+        raise ImageError("volume", why, "take as many in their order, or pad it with slices of zeros")
 
 
 def check_image(image: Image) -> None:
@@ -109,6 +129,7 @@ def check_shapes(path: Path, contract: Contract, engine: Engine) -> None:
         ("input dtype", contract.input.dtype, engine.input_dtype),
         ("output shape", contract.output.shape, engine.output_shape),
         ("output dtype", contract.output.dtype, engine.output_dtype),
+        ("classes' shape", contract.classes and contract.classes.shape, engine.class_shape),
     ]
     for what, promised, found in pairs:
         if promised != found:

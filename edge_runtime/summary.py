@@ -90,14 +90,16 @@ def describe_page(facts: dict[str, Any]) -> dict[str, Any]:
 def to_table(rows: Sequence[dict[str, str]], facts: dict[str, Any], out: Path, gallery: bool) -> str:
     """Return the table and the closing lines that a person reads."""
     made = [row for row in rows if row["status"] == "ok"]
-    lines = [f"{'file':<36} {'size':>11} {'lesion %':>9} {'parts':>5} {'max p':>6} {'ms':>7}  flags"] if made else []
+    head = f"{'file':<36} {'size':>11} {'lesion %':>9} {'parts':>5} {'max p':>6} {'ms':>7}"
+    lines = [f"{head}{'  class' * ('class' in made[0])}  flags"] if made else []
     for row in made[:SHOWN]:
         size = f"{row['width']}x{row['height']}"
         spent = sum(float(row[stage]) for stage in ("read_ms", "infer_ms", "write_ms"))
         share, peak = 100 * float(row["lesion_fraction"]), float(row["max_probability"])
         name = row["file"] if len(row["file"]) <= 36 else f"{row['file'][:17]}…{row['file'][-18:]}"
         numbers = f"{size:>11} {share:9.2f} {row['components']:>5} {peak:6.2f} {spent:7.1f}"
-        lines.append(f"{name:<36} {numbers}  {row['flags']}")
+        said = f"  {row['class']} ({float(row['class_probability']):.2f})" if "class" in row else ""
+        lines.append(f"{name:<36} {numbers}{said}  {row['flags']}")
     if len(made) > SHOWN:
         lines.append(f"… and {len(made) - SHOWN} more in {out / 'results.csv'}")
     counts = facts["counts"]

@@ -20,7 +20,7 @@ ENGINES = {
 
 
 class Engine(Protocol):
-    """A model loaded on an engine: shapes and dtypes of its one input and one output, and `infer`."""
+    """A model loaded on an engine: shapes and dtypes of its input and of the mask, its first output, and `infer`."""
 
     name: str
     version: str
@@ -29,9 +29,14 @@ class Engine(Protocol):
     input_dtype: str
     output_shape: tuple[int, ...]
     output_dtype: str
+    class_shape: tuple[int, ...] | None  # of the second output, the classes; None where there is none
 
     def infer(self, tensor: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Return the output (1, h, w, K), dequantized to float32; the caller owns it."""
+        """Return the mask (1, h, w, K) or (1, D, h, w, K), dequantized to float32; the caller owns it."""
+        ...
+
+    def infer_both(self, tensor: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the mask and the classes (1, N) of a model that has a second output."""
         ...
 
 

@@ -1,7 +1,8 @@
-"""What LiteRT and tflite-runtime share: the TFLite Interpreter, one input, one output."""
+"""What LiteRT and tflite-runtime share: the TFLite Interpreter, one input, the mask and perhaps classes as outputs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,30 +18,45 @@ class InterpreterEngine:
         self.name, self.version, self.threads = name, version, threads
         self._interpreter = interpreter
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            why = f"it has {len(inputs)} inputs and {len(outputs)} outputs, a segmentation model has one of each"
+        if len(inputs) != 1 or len(outputs) not in (1, 2):
+            why = f"it has {len(inputs)} inputs and {len(outputs)} outputs, not one input, a mask and perhaps classes"
             raise ModelError(path, why, "convert the model again")
-        self._input, self._output = inputs[0], outputs[0]
+        self._input, self._outputs = inputs[0], outputs  # in the order of the graph, which the contract goes by
         self.input_shape = tuple(int(side) for side in self._input["shape"])
         self.input_dtype = np.dtype(self._input["dtype"]).name
-        self.output_shape = tuple(int(side) for side in self._output["shape"])
-        self.output_dtype = np.dtype(self._output["dtype"]).name
+        self.output_shape = tuple(int(side) for side in outputs[0]["shape"])
+        self.output_dtype = np.dtype(outputs[0]["dtype"]).name
+        self.class_shape = tuple(int(side) for side in outputs[1]["shape"]) if len(outputs) > 1 else None
 
     def infer(self, tensor: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Return the output (1, h, w, K), dequantized to float32.
+        """Return the mask (1, h, w, K) or (1, D, h, w, K), dequantized to float32.
 
         Raises: EngineError if the interpreter fails.
         """
+        return self._run(tensor, self._outputs[:1])[0]
+
+    def infer_both(self, tensor: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the mask and the classes (1, N), dequantized to float32.
+
+        Raises: EngineError if the interpreter fails.
+        """
+        mask, classes = self._run(tensor, self._outputs)
+        return mask, classes
+
+    def _run(self, tensor: npt.NDArray[Any], outputs: Sequence[Any]) -> list[npt.NDArray[np.float32]]:
+        """Return copies of some outputs, which the interpreter's next run does not change."""
         try:
             self._interpreter.set_tensor(self._input["index"], tensor)
             self._interpreter.invoke()
-            output = self._interpreter.get_tensor(self._output["index"])
+            found = [self._interpreter.get_tensor(output["index"]) for output in outputs]
         except (RuntimeError, ValueError) as error:
             raise EngineError(f"engine {self.name}", f"inference failed ({error})", "try another --engine") from None
-        scale, zero = self._output["quantization"]
-        if scale:  # a zero scale: the output is float
-            output = (output.astype(np.float32) - zero) * np.float32(scale)
-        return np.asarray(output, np.float32)
+        return [to_float(values, *output["quantization"]) for values, output in zip(found, outputs, strict=True)]
+
+
+def to_float(values: npt.NDArray[Any], scale: float, zero: int) -> npt.NDArray[np.float32]:
+    """Return quantized values as the numbers they stand for; a zero scale says that they are float."""
+    return np.asarray((values.astype(np.float32) - zero) * np.float32(scale) if scale else values, np.float32)
 
 
 def make_interpreter(kind: Any, name: str, path: str, threads: int) -> Any:

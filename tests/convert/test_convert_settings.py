@@ -63,7 +63,7 @@ def test_what_is_said_is_taken(tmp_path: Path) -> None:
         ("colour = 'gray'", "did you mean 'grey'?"),
         ("activation = 'relu'", "not one of sigmoid, softmax"),
         ("labels = ['a']", "not a list of {name, colour"),
-        ("labels = []", "sigmoid wants one label"),
+        ("labels = []", "sigmoid wants 1 to 255 labels"),
         ("quality = {dice = 0.5}", "'quality.n' is missing"),
         ("id = 3", "'model.id' is not a printable text"),
     ],

@@ -14,6 +14,7 @@ import pytest
 
 from edge_runtime.contract import (
     Calibration,
+    ClassSpec,
     Contract,
     InputSpec,
     Label,
@@ -267,7 +268,7 @@ def put(path: str, value: Any) -> Any:
         (put("input.offset", True), "not a finite number"),
         (put("input.resize", "letterbox"), "not one of stretch-area"),
         (put("output.activation", "softmax"), "softmax wants 2 to 256 labels"),
-        (put("output.labels", []), "sigmoid wants one label"),
+        (put("output.labels", []), "sigmoid wants 1 to 255 labels"),
         (put("output.labels", [{"name": "a", "colour": [0, 0, 256]}]), "'output.labels.colour' is 256"),
         (put("output.labels", [{"name": "a", "color": [0, 0, 0]}]), "did you mean 'colour'?"),
         (put("output.labels", ["a"]), "'output.labels' is not an object"),
@@ -332,3 +333,58 @@ def test_reading_loads_no_more_than_the_tail(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Path, "open", lambda self, mode: Counting(io.FileIO(self)))
     read_contract(path)
     assert 0 < sum(read) < 70_000
+
+
+def test_classes_are_written_only_where_there_are_some() -> None:
+    """The one optional field: left out of a mask's contract, canonical like all others where a model classifies."""
+    assert b"classes" not in to_json(make_contract())
+    said = ClassSpec((1, 3), "softmax", ("none", "glioma", "cyst"))
+    text = to_json(make_contract(classes=said))
+    assert b'"classes":{"activation":"softmax","labels":["none","glioma","cyst"],"shape":[1,3]},"digest"' in text
+    assert from_json(text).classes == said
+    assert ClassSpec((1, 1), "sigmoid", ("no", "yes")).shape == (1, 1)
+
+
+def test_a_volume_has_a_depth() -> None:
+    """Five sides in, five out, of the same depth; an image has none."""
+    eats = InputSpec((1, 8, 4, 6, 1), "float32", "grey", "stretch-area", 1 / 255, 0.0)
+    gives = OutputSpec((1, 8, 4, 6, 1), "float32", "sigmoid", (Label("lesion", (255, 0, 0)),))
+    contract = from_json(to_json(make_contract(input=eats, output=gives)))
+    assert (contract.input.depth, contract.input.size) == (8, (4, 6))
+    assert make_contract().input.depth is None
+    for shape in ((1, 4, 6, 1), (1, 7, 4, 6, 1)):
+        with pytest.raises(ContractError, match="volumes of the same depth"):
+            make_contract(input=eats, output=OutputSpec(shape, "float32", "sigmoid", gives.labels))
+
+
+def test_labels_of_a_sigmoid_are_all_lesions() -> None:
+    """Several sigmoids are several lesions; the background of a softmax is none."""
+    whole, core = Label("whole", (255, 0, 0)), Label("core", (0, 255, 0))
+    assert OutputSpec((1, 4, 6, 2), "float32", "sigmoid", (whole, core)).lesions == (whole, core)
+    assert OutputSpec((1, 4, 6, 2), "float32", "softmax", (whole, core)).lesions == (core,)
+    with pytest.raises(ContractError, match="begins with a background"):
+        OutputSpec((1, 4, 6, 2), "float32", "sigmoid", (Label("Background", (0, 0, 0)), core))
+
+
+CLASSES = {"shape": [1, 2], "activation": "softmax", "labels": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f.update(clases=CLASSES), "unknown contract field 'clases'; did you mean 'classes'?"),
+        (lambda f: f.update(classes=None), "'classes' is not an object"),
+        (lambda f: f.update(classes={**CLASSES, "labels": ["a"]}), "has 1 names, the output has 2 classes"),
+        (lambda f: f.update(classes={**CLASSES, "labels": ["a", "a"]}), "a name twice"),
+        (lambda f: f.update(classes={**CLASSES, "shape": [1, 1]}), "not a whole number from 2"),
+        (lambda f: f.update(classes={**CLASSES, "shape": [2, 2]}), "not two numbers [1, classes]"),
+        (lambda f: f.update(classes={**CLASSES, "activation": "relu"}), "not one of sigmoid, softmax"),
+        (lambda f: f.update(classes={"shape": [1, 2], "activation": "softmax"}), "'classes.labels' is missing"),
+        (lambda f: f.update(classes={**CLASSES, "threshold": 0.5}), "unknown contract field 'classes.threshold'"),
+    ],
+)
+def test_each_wrong_class_field_is_named(tmp_path: Path, change: Any, words: str) -> None:
+    """The optional field is read as strictly as the others."""
+    path = tmp_path / "forged.tflite"
+    path.write_bytes(edited(change))
+    assert words in refusal(path)

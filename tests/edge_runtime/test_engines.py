@@ -119,10 +119,20 @@ def test_an_integer_output_is_brought_back_to_probabilities() -> None:
     assert found.ravel().tolist() == [0, 0.25, 0.5, 255 / 256]
 
 
-def test_a_model_of_several_outputs_is_refused() -> None:
-    """Which of them would be the mask is not guessed."""
-    with pytest.raises(ModelError, match="2 outputs"):
-        InterpreterEngine("fake", "1", 1, FakeInterpreter(2), "m")
+def test_a_second_output_is_the_classes() -> None:
+    """Both come back as floats, the mask first, in the order of the graph; one output has no classes."""
+    engine = InterpreterEngine("fake", "1", 1, FakeInterpreter(2), "m")
+    assert engine.class_shape == (1, 2, 2, 1)
+    mask, classes = engine.infer_both(np.zeros((1, 2, 2, 1), np.float32))
+    assert (mask == engine.infer(np.zeros((1, 2, 2, 1), np.float32))).all()
+    assert classes.ravel().tolist() == [0, 0.25, 0.5, 255 / 256]
+    assert InterpreterEngine("fake", "1", 1, FakeInterpreter(), "m").class_shape is None
+
+
+def test_a_model_of_more_outputs_is_refused() -> None:
+    """A mask and classes are all that a contract can name."""
+    with pytest.raises(ModelError, match="3 outputs"):
+        InterpreterEngine("fake", "1", 1, FakeInterpreter(3), "m")
 
 
 def test_cores_are_those_this_process_may_use() -> None:

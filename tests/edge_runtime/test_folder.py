@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fakes import make_session
+from fakes import FakeEngine, echo, make_contract, make_session
 from malformed.png import make_bomb
 
-from edge_runtime.contract import Contract
-from edge_runtime.errors import EdgeSegError, EngineError, OutputError
+from edge_runtime.contract import ClassSpec, Contract
+from edge_runtime.errors import EdgeSegError, EngineError, ModelError, OutputError
 from edge_runtime.folder import Options, run_folder
 from edge_runtime.inputs import find_inputs
 from edge_runtime.journal import JOURNAL, LOCK
@@ -142,6 +142,35 @@ def test_several_labels_have_columns_and_values_of_their_own(folder: Path, tmp_p
     assert int(rows[0]["pixels_edema"]) == (mask == 1).sum()
     assert int(rows[0]["pixels_core"]) == (mask == 2).sum()
     assert int(rows[0]["lesion_pixels"]) == (mask > 0).sum()
+
+
+def test_a_model_that_classifies_has_two_columns_more(folder: Path, tmp_path: Path) -> None:
+    """`class` and `class_probability` stand after `flags`; a failed image has none."""
+    (folder / "d.png").write_bytes(b"no image")
+    contract = make_contract(classes=ClassSpec((1, 2), "softmax", ("none", "glioma")))
+    run(folder, tmp_path / "out", lambda: Session(contract, FakeEngine(echo, 32, 1, (0.25, 0.75))))
+    rows = read_results(tmp_path / "out")
+    names = list(rows[0])
+    assert names[names.index("flags") + 1 :][:2] == ["class", "class_probability"]
+    assert [(row["class"], row["class_probability"]) for row in rows] == [("glioma", "0.7500")] * 3 + [("", "")]
+
+
+def test_lesions_that_overlap_have_columns_and_values(folder: Path, tmp_path: Path) -> None:
+    """Two sigmoids are labels 1 and 2 in the mask, each with its column; neither is a background."""
+    contract = make_contract(labels=2, activation="sigmoid")
+    engine = FakeEngine(lambda x: np.concatenate([(x > 0.2) * 0.9, (x > 0.5) * 0.8], axis=3), 32, 2)
+    run(folder, tmp_path / "out", lambda: Session(contract, engine))
+    row = read_results(tmp_path / "out")[0]
+    mask = read_mask(tmp_path / "out" / "masks" / row["file"])
+    assert [int(row["pixels_whole"]), int(row["pixels_core"])] == [int((mask == k).sum()) for k in (1, 2)]
+    assert int(row["lesion_pixels"]) == int((mask > 0).sum()) > 0
+
+
+def test_a_model_of_volumes_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Which files are the slices of one volume no folder says: one line, and what to do instead; nothing is written."""
+    with pytest.raises(ModelError, match=r"volumes of 4 slices.*segment\(volume\)"):
+        run(folder, tmp_path / "out", lambda: Session(make_contract(depth=4), FakeEngine(echo, 32, 1)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_nested_folders_keep_their_names(folder: Path, tmp_path: Path, drawn: Array, save_image: Save) -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from edge_runtime.errors import ModelError
-from edge_runtime.postprocess import measure, to_labels, to_probability
+from edge_runtime.postprocess import measure, to_class, to_labels, to_probability
 
 
 def count_components(mask: npt.NDArray[np.bool_]) -> int:
@@ -107,3 +107,39 @@ def test_softmax_labels_are_the_most_probable(rng: np.random.Generator) -> None:
             values = probability[y, x].tolist()
             assert labels[y, x] == values.index(max(values))
             assert lesion[y, x] == pytest.approx(1 - values[0])
+
+
+def test_overlapping_sigmoids_show_the_last_that_is_reached() -> None:
+    """Regions are listed from the whole to its core: a pixel of both is the core's; the greatest probability counts."""
+    probability = np.array([[[0.9, 0.6], [0.9, 0.4], [0.2, 0.5], [0.1, 0.2]]], np.float32)  # (1, 4, 2)
+    labels, lesion = to_labels(probability, 0.5, "sigmoid")
+    assert labels.dtype == np.uint8
+    assert labels.tolist() == [[2, 1, 2, 0]]
+    assert lesion.ravel().tolist() == pytest.approx([0.9, 0.9, 0.5, 0.2])
+
+
+def test_a_volume_is_stretched_slice_by_slice(rng: np.random.Generator) -> None:
+    """(1, D, h, w, K) becomes (D, height, width, K), each slice as if it were alone, and gets labels like an image."""
+    output = rng.random((1, 3, 8, 6, 2)).astype(np.float32)
+    found = to_probability(output, 20, 5)
+    assert found.shape == (3, 20, 5, 2)
+    for k in range(3):
+        assert (found[k] == to_probability(output[:, k], 20, 5)).all()
+    labels, lesion = to_labels(found, 0.5)
+    assert labels.shape == lesion.shape == (3, 20, 5)
+
+
+@pytest.mark.parametrize(
+    ("output", "name", "probability"), [([0.1, 0.7, 0.2], "b", 0.7), ([0.2], "a", 0.8), ([0.6], "b", 0.6)]
+)
+def test_the_most_probable_class_is_named(output: list[float], name: str, probability: float) -> None:
+    """Of several the greatest; one sigmoid is the second class's probability."""
+    labels = ("a", "b", "c")[: max(2, len(output))]
+    assert to_class(np.array([output]), labels) == (name, pytest.approx(probability))
+
+
+@pytest.mark.parametrize("value", [np.nan, 3.0])
+def test_a_class_that_is_no_probability_is_an_error(value: float) -> None:
+    """Logits and NaN name no class."""
+    with pytest.raises(ModelError):
+        to_class(np.array([[0.5, value]]), ("a", "b"))

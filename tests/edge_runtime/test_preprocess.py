@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edge_runtime.preprocess import full_scale, resize_area, to_grey, to_tensor
+from edge_runtime.preprocess import full_scale, resize_area, to_grey, to_tensor, to_volume
 
 Array = npt.NDArray[np.float64]
 
@@ -147,3 +147,18 @@ def test_the_image_is_not_written_to(drawn: npt.NDArray[np.uint8]) -> None:
     turned = drawn[::-1, ::2]
     assert not turned.flags.writeable
     assert (to_tensor(turned, 16, 16) == to_tensor(np.ascontiguousarray(turned), 16, 16)).all()
+
+
+@pytest.mark.parametrize("shape", [(4, 20, 30), (4, 20, 30, 3)])
+def test_a_volume_is_its_slices_on_one_scale(rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+    """(1, D, H, W, C); white is the volume's, so that a dark slice of a 12-bit series stays dark."""
+    volume = rng.integers(0, 200, shape).astype(np.uint16)
+    volume[2] *= 20  # its maximum needs 12 bits
+    found = to_volume(volume, 16, 24)
+    assert found.shape == (1, 4, 16, 24, 1)
+    assert found.dtype == np.float32
+    for k in range(4):
+        alone = volume[k].copy()
+        alone.ravel()[0] = 4095  # brings a slice alone to the volume's scale, but for its corner
+        np.testing.assert_allclose(found[0, k, 4:, 4:], to_tensor(alone, 16, 24)[0, 4:, 4:], atol=1e-6)
+    assert found[0, 0].max() < 0.06 < found[0, 2].max()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fakes import echo, make_contract, make_session
+from fakes import FakeEngine, echo, make_contract, make_session
 
 from edge_runtime import Contract, EdgeSegError, Result, Session
-from edge_runtime.contract import read_contract, split_tail, stamp_contract
+from edge_runtime.contract import ClassSpec, read_contract, split_tail, stamp_contract
 from edge_runtime.errors import ContractError, EngineError, ImageError, ModelError, UsageError
 from edge_runtime.models import DEFAULT
 
@@ -128,3 +129,54 @@ def test_a_stamped_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
     with pytest.raises((ModelError, EngineError)) as caught:
         Session.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_classifies_names_the_class(drawn: npt.NDArray[np.uint8]) -> None:
+    """What the second output says is in the Result; without one, nothing is."""
+    contract = make_contract(classes=ClassSpec((1, 3), "softmax", ("none", "glioma", "meningioma")))
+    result = Session(contract, FakeEngine(echo, 32, 1, (0.2, 0.7, 0.1))).segment(drawn)
+    assert (result.class_name, result.class_probability) == ("glioma", pytest.approx(0.7))
+    assert (result.mask == make_session().segment(drawn).mask).all()
+    assert make_session().segment(drawn).class_name is None
+
+
+def test_overlapping_labels_of_a_sigmoid(drawn: npt.NDArray[np.uint8]) -> None:
+    """Two sigmoids, a whole and its core: the mask is both, the core's label stands where both are."""
+    contract = make_contract(labels=2, activation="sigmoid")
+    engine = FakeEngine(lambda x: np.concatenate([(x > 0.2) * 0.9, (x > 0.5) * 0.8], axis=3), 32, 2)
+    result = Session(contract, engine).segment(drawn)
+    assert set(np.unique(result.labels)) == {0, 1, 2}
+    assert (result.mask == (result.labels > 0)).all()
+
+
+def test_a_volume_comes_back_with_its_depth(rng: np.random.Generator) -> None:
+    """(D, H, W) in, mask, labels and probability (D, H, W) out, each slice as an image would be."""
+    session = Session(make_contract(depth=3), FakeEngine(echo, 32, 1))
+    volume = rng.integers(0, 256, (3, 40, 50), np.uint8)
+    result = session.segment(volume)
+    assert result.mask.shape == result.labels.shape == result.probability.shape == (3, 40, 50)
+    for k in range(3):
+        np.testing.assert_allclose(result.probability[k], make_session().segment(volume[k]).probability, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [((2, 40, 50), "2 slices, this model takes 3"), ((40, 50), "(3, H, W)"), ((3, 40, 50, 2), "(3, H, W)")],
+)
+def test_what_is_no_such_volume_is_refused(shape: tuple[int, ...], words: str) -> None:
+    """A volume of another depth, an image, and channels that are none: one line each, with what is wanted."""
+    session = Session(make_contract(depth=3), FakeEngine(echo, 32, 1))
+    with pytest.raises(ImageError) as caught:
+        session.segment(np.zeros(shape, np.uint8))
+    assert words in str(caught.value)
+
+
+def test_classes_that_the_graph_does_not_give_are_refused(tmp_path: Path) -> None:
+    """A contract with classes on a graph with one output is found before anything runs."""
+    data, text = split_tail(DEFAULT.read_bytes())
+    assert text is not None
+    contract = replace(read_contract(DEFAULT), classes=ClassSpec((1, 2), "softmax", ("a", "b")))
+    path = tmp_path / "m.tflite"
+    path.write_bytes(stamp_contract(data, contract))
+    with pytest.raises(ContractError, match="classes' shape"):
+        Session.load(path)

@@ -1,0 +1,140 @@
+"""A model's traced graph, as far as questions about its first and last operations need it; child process only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .loaded import Call, Loaded
+
+CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
+FOLDED: dict[str, Callable[..., Any]] = {
+    "Sqrt": np.sqrt,
+    "Rsqrt": lambda x: 1 / np.sqrt(x),
+    "Neg": np.negative,
+    "Reciprocal": np.reciprocal,
+}
+FOLDED |= {"Maximum": np.maximum, "Minimum": np.minimum, "AddV2": np.add, "Sub": np.subtract, "Mul": np.multiply}
+FOLDED |= {"RealDiv": np.divide, "Square": np.square}
+# Ops whose result has the values of their first input, or of one of their inputs.
+MOVING = {"Identity", "StopGradient", "Reshape", "Squeeze", "ExpandDims", "ResizeNearestNeighbor", "ResizeBilinear"}
+MOVING |= {"DepthToSpace", "Transpose", "StridedSlice", "Slice", "Cast", "Tile", "Mean", "Max", "Min", "MaxPool"}
+MOVING |= {"AvgPool", "MaxPool3D", "AvgPool3D", "BroadcastTo", "GatherV2", "ReadVariableOp", "MirrorPad", "SplitV"}
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The flat graph of a model's call: symbolic input and outputs, what it captured from outside, and a way to run."""
+
+    input: Any
+    outputs: Sequence[Any]
+    captured: dict[str, Any]  # {placeholder's name: the constant or variable that it stands for}
+    run: Call  # gives the outputs for a tensor, as `Loaded.call` does, but compiled
+
+
+def trace_graph(loaded: Loaded) -> Graph:
+    """Return the graph of a model at batch 1 and its static shape."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    spec = tf.TensorSpec((1, *loaded.shape), loaded.dtype)
+    concrete = tf.function(loaded.call, input_signature=[spec]).get_concrete_function()
+    if any(skip_moving(tensor).type in CALLS for tensor in concrete.outputs):
+        # A SavedModel's signature is a call of a call of a function; freezing is TensorFlow's way to flatten it.
+        concrete = convert_variables_to_constants_v2(concrete)
+    variables = {id(variable.handle): variable for variable in concrete.graph.variables}
+    captured = {inner.name: variables.get(id(outer), outer) for outer, inner in concrete.graph.captures}
+    return Graph(concrete.inputs[0], concrete.outputs, captured, concrete)
+
+
+def skip_moving(tensor: Any) -> Any:
+    """Return the operation that made a tensor's values, which others may only have moved."""
+    operation = tensor.op
+    while operation.type in MOVING | {"Split"}:
+        operation = operation.inputs[1 if operation.type == "Split" else 0].op
+    return operation
+
+
+def count_kernels(graph: Graph, places: Sequence[int]) -> int:
+    """Return how many numbers are in the matrices and filters that some outputs depend on; no folding removes those."""
+    seen, todo, total = set(), [graph.outputs[place].op for place in places], 0
+    while todo:
+        operation = todo.pop()
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        todo += [tensor.op for tensor in operation.inputs]
+        if operation.type in ("Const", "Placeholder") and operation.outputs[0] is not graph.input:
+            values = read_constant(graph, operation.outputs[0])
+            # Filters that are one number throughout do get folded: a new layer's scale of ones.
+            if values is not None and values.ndim >= 2 and values.dtype.kind == "f" and np.ptp(values) > 0:
+                total += values.size
+    return total
+
+
+def read_constant(graph: Graph, tensor: Any) -> npt.NDArray[Any] | None:
+    """Return the value of a tensor that does not depend on the model's input; None where it does, or is unusual."""
+    operation = tensor.op
+    if operation.type == "Const":
+        import tensorflow as tf
+
+        return np.asarray(tf.get_static_value(tensor))
+    if operation.type == "Placeholder":
+        outer: Any = graph.captured.get(tensor.name)
+        return np.asarray(outer) if hasattr(outer, "numpy") and outer.dtype.name != "resource" else None
+    if operation.type in ("Identity", "ReadVariableOp", "Squeeze", "Reshape", "ExpandDims", "Cast"):
+        return read_constant(graph, operation.inputs[0])
+    if operation.type not in FOLDED:
+        return None
+    values = [read_constant(graph, one) for one in operation.inputs]
+    return None if any(value is None for value in values) else np.asarray(FOLDED[operation.type](*values))
+
+
+def find_range(graph: Graph, tensor: Any, depth: int = 0) -> Range:
+    """Return bounds of a tensor's values that hold whatever the input; infinite where nothing is known."""
+    operation, kind = tensor.op, tensor.op.type
+    if kind in ("Sigmoid", "Softmax"):
+        return 0.0, 1.0
+    if kind == "Tanh":
+        return -1.0, 1.0
+    constant = read_constant(graph, tensor)
+    if constant is not None and constant.size and constant.dtype.kind in "fiu":
+        return float(constant.min()), float(constant.max())
+    if depth > 30:
+        return -math.inf, math.inf
+    data = [one for one in operation.inputs if one.dtype.is_floating]
+    ranges = [find_range(graph, one, depth + 1) for one in data]
+    if kind in MOVING | {"Split", "Unpack"} and ranges:
+        return ranges[0]
+    if kind in ("Pad", "PadV2", "ConcatV2", "Pack") and ranges:
+        ranges += [(0.0, 0.0)] * (kind == "Pad")
+        return min(low for low, _ in ranges), max(high for _, high in ranges)
+    return combine(kind, ranges)
+
+
+def combine(kind: str, ranges: Sequence[Range]) -> Range:
+    """Return the bounds of an arithmetic operation's result from those of its inputs."""
+    lows, highs = [low for low, _ in ranges], [high for _, high in ranges]
+    if kind in ("Relu", "Relu6") and ranges:
+        return max(lows[0], 0.0), min(max(highs[0], 0.0), 6.0 if kind == "Relu6" else math.inf)
+    if kind == "ClipByValue" and len(ranges) == 3:
+        return max(lows[0], lows[1]), min(highs[0], highs[2])
+    if kind in ("AddV2", "Add", "AddN"):
+        return sum(lows), sum(highs)
+    if kind == "Sub":
+        return lows[0] - highs[1], highs[0] - lows[1]
+    if kind in ("Maximum", "Minimum"):
+        choose = max if kind == "Maximum" else min
+        return choose(lows), choose(highs)
+    if kind == "RealDiv" and lows[1] > 0:
+        return combine("Mul", [ranges[0], (1 / highs[1], 1 / lows[1])])
+    if kind == "Mul":
+        corners = [0.0 if 0 in (a, b) else a * b for a in ranges[0] for b in ranges[1]]
+        return min(corners), max(corners)
+    return -math.inf, math.inf
