@@ -26,7 +26,7 @@ from .check import Check, Evidence
 from .child import run_worker
 from .integer import IO, Integers
 from .markdown import to_markdown
-from .policy import check_limit
+from .policy import check_limit, refuse_few
 from .recipes import RECIPES
 from .report import to_report, to_table
 from .scratch import scratch
@@ -108,6 +108,7 @@ def convert_model(
     found = find_cases(Path(check), None if masks is None else Path(masks), pictures) if check is not None else None
     if found is not None:
         say(found.summary())
+        refuse_few(str(model), len(found.cases), max_iou_drop)
     check_calibration(recipe, calibrate, int8_io)
     calibrated = find_calibration(Path(calibrate)) if calibrate is not None else None
     if calibrated is not None and found is not None:

@@ -31,6 +31,7 @@ class Verdict:
     low: float
     high: float
     met: bool
+    known: bool  # the images can tell a drop at all
     sure: bool  # the interval lies on one side of the limit
     why: str
 
@@ -48,6 +49,18 @@ def check_limit(limit: float | None, images: object, masks: object) -> None:
         raise UsageError(f"--max-iou-drop {limit}", "it is not between -1 and 1", "give a drop such as 0.0004")
 
 
+def refuse_few(what: str, images: int, limit: float | None) -> None:
+    """Refuse, before any work, a policy that so few images cannot decide.
+
+    Raises:
+        PolicyError: there is a policy, and there are too few.
+    """
+    if limit is not None and images < MIN_IMAGES:
+        raise PolicyError(
+            what, f"the policy cannot be met: {too_few(images)}", "give more, or leave --max-iou-drop out"
+        )
+
+
 def judge(check: Check, limit: float) -> Verdict:
     """Return the policy's verdict on a check."""
     iou = check.iou
@@ -57,19 +70,25 @@ def judge(check: Check, limit: float) -> Verdict:
     why = doubt or f"{say_drop(check)}, {'at most' if met else 'more than'} {limit:g}"
     if not doubt and not sure:
         why += f"; not enough images to tell{say_wanted(check, limit)}"
-    return Verdict(limit, iou.drop, iou.low, iou.high, met, sure, why)
+    return Verdict(limit, iou.drop, iou.low, iou.high, met, not doubt, sure, why)
 
 
 def find_doubt(check: Check) -> str:
     """Return why the drop cannot be known; "" where it can."""
     truth = "masks" if check.truth == "masks" else "Keras' masks"
-    if math.isnan(check.iou.drop) and check.lesions:
-        return "the drop of mean IoU is no number"
     if check.images < MIN_IMAGES:
-        return f"not enough images to tell: {check.images}, at least {MIN_IMAGES} are needed"
+        return too_few(check.images)
     if check.lesions < MIN_LESIONS:
         return f"not enough images to tell: {truth} show a lesion on {check.lesions}, at least {MIN_LESIONS} must"
-    return ""
+    if len(check.absent) > len(check.labels) - 2:
+        only = next(name for name in check.labels if name not in check.absent)
+        return f"not enough images to tell: {truth} show nothing but {only}"
+    return "the drop of mean IoU is no number" if math.isnan(check.iou.drop) else ""
+
+
+def too_few(images: int) -> str:
+    """Return what is wrong with so few images."""
+    return f"not enough images to tell: {images}, at least {MIN_IMAGES} are needed"
 
 
 def say_drop(check: Check) -> str:
@@ -88,9 +107,3 @@ def say_wanted(check: Check, limit: float) -> str:
         return ""
     wanted = check.images * max(2.0, (half / distance) ** 2)
     return "" if wanted > MOST_WANTED else f", some {float(f'{wanted:.1g}'):.0f} would"
-
-
-def refuse_unmet(what: str, verdict: Verdict | None, fix: str) -> None:
-    """Raise PolicyError where there is a policy and it is not met."""
-    if verdict is not None and not verdict.met:
-        raise PolicyError(what, f"the policy is not met: {verdict.why}", f"no file was written; {fix}")

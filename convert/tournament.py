@@ -121,6 +121,9 @@ class Tournament:
             return None
         if verdict is None or verdict.met:
             return self.take(candidate, check, verdict)
+        if not verdict.known:  # nor would another file's be
+            fix = "no file was written; give more images, or leave --max-iou-drop out"
+            raise PolicyError(str(self.job.model), f"the policy cannot be met: {verdict.why}", fix)
         self.enter(candidate, "lost", verdict.why, verdict)
         self.job.say(f"{candidate.recipe.name} does not meet the policy: {verdict.why}")
         if check is not None and self.can_drill(candidate, check):

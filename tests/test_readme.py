@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,9 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
+import benchmarks.arguments as edge_bench
 import convert.__main__ as edge_convert
 import edge_runtime.cli as edge_seg
 import reference.__main__ as edge_reference
+from convert.audit import FINDINGS
+from convert.recipes import RECIPES
 from edge_runtime.models import DEFAULT
 from reference.phantom import draw_phantom
 
@@ -22,6 +27,7 @@ PARSERS = {
     "edge-seg": edge_seg.make_parser,
     "python -m convert": edge_convert.build_parser,
     "python -m reference": edge_reference.make_parser,
+    "python -m benchmarks": edge_bench.make_parser,
 }
 
 
@@ -63,3 +69,25 @@ def test_links_lead_somewhere() -> None:
     """Every relative link of the README is a file of the project."""
     links = re.findall(r"\]\(([^)#:]+)\)", PAGES[0].read_text("utf-8"))
     assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_the_conversions_page_is_complete() -> None:
+    """The page on conversion names every finding with its meaning, every recipe and every option."""
+    page = (ROOT / "docs" / "convert.md").read_text("utf-8")
+    for name, meaning in FINDINGS.items():
+        assert f"| `{name}` | {meaning} |" in page
+    for recipe in RECIPES:
+        assert f"`{recipe}`" in page
+    options = {option for action in edge_convert.build_parser()._actions for option in action.option_strings}
+    everyday = {"-h", "--help", "-o", "--recipe", "--contract", "--force", "--json"}
+    assert [option for option in sorted(options - everyday) if option not in page] == []
+
+
+def test_the_numbers_come_from_the_committed_result() -> None:
+    """The README's table of the embedded model is what docs/numbers.py makes of the committed benchmark result."""
+    spec = importlib.util.spec_from_file_location("numbers_of_docs", ROOT / "docs" / "numbers.py")
+    assert spec and spec.loader
+    numbers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(numbers)
+    page, result = PAGES[0].read_text("utf-8"), json.loads(numbers.RESULT.read_text("utf-8"))
+    assert numbers.replace_block(page, numbers.to_table(result)) == page

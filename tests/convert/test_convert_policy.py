@@ -12,10 +12,12 @@ from convert.policy import check_limit, judge
 from edge_runtime.errors import UsageError
 
 
-def make_check(drop: float, low: float, high: float, images: int = 80, lesions: int = 60) -> Check:
+def make_check(
+    drop: float, low: float, high: float, images: int = 80, lesions: int = 60, absent: tuple[str, ...] = ()
+) -> Check:
     scores = (Score("mean_iou", 0.8, 0.8, 0.8 - drop, drop, low, high),)
     same = Agreement(0.0, 1.0)
-    return Check("masks", images, lesions, ("background", "lesion"), (), scores, same, same, (), (), (), ())
+    return Check("masks", images, lesions, ("background", "lesion"), absent, scores, same, same, (), (), (), ())
 
 
 def test_the_drop_itself_decides_and_the_interval_says_how_surely() -> None:
@@ -48,14 +50,14 @@ def test_the_limit_itself_is_met_and_gains_are() -> None:
         (make_check(0.0, 0.0, 0.0, images=50, lesions=4), "masks show a lesion on 4, at least 5"),
         (make_check(math.nan, math.nan, math.nan, images=50, lesions=0), "show a lesion on 0"),
         (make_check(math.nan, math.nan, math.nan), "is no number"),
+        (make_check(math.nan, math.nan, math.nan, absent=("background",)), "masks show nothing but lesion"),
         (replace(make_check(0.0, 0.0, 0.0, lesions=1), truth="keras"), "Keras' masks show a lesion on 1"),
     ],
 )
 def test_what_cannot_be_known_is_never_met(check: Check, words: str) -> None:
     """Too few images, too few lesions, or no number: the policy is not met, however small the drop looks."""
     verdict = judge(check, 0.9)
-    assert not verdict.met
-    assert not verdict.sure
+    assert (verdict.met, verdict.known, verdict.sure) == (False, False, False)
     assert words in verdict.why
 
 
