@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ pytest.importorskip("ai_edge_litert")
 from graphs import Drawing
 
 from convert.arithmetic import Proof, find_unproven, prove_weights
+from convert.audit import audit_model
 from convert.integer import quantize_integer
 from convert.quantize import quantize_weights
+from convert.recipes import RECIPES
 from convert.surgery import Model, pack, read_constant, unpack
 from edge_runtime.errors import ModelError
 
@@ -197,3 +200,27 @@ def test_a_proof_is_of_tflite_files(original: bytes) -> None:
         prove_weights(b"\0" * 64, original)
     proof = Proof("a", "CONV_2D", (1, 1, 1, 1), "int8", 1, -127, 127, 0.5, True)
     assert find_unproven([proof]) == ""
+
+
+def test_the_audit_reports_what_does_not_hold(original: bytes, tmp_path: Path) -> None:
+    """A file that fails the proof, or needs versions that its runtime lacks, is a finding that names the operation."""
+    good = make(original, "int8")
+    path = tmp_path / "m.tflite"
+    facts = {"layers": [], "kernels": 0, "rewritten": {}}
+
+    def find(data: bytes, target: str) -> dict[str, str]:
+        path.write_bytes(data)
+        audit = audit_model(path, 10**6, facts, RECIPES["drq"], target, (), original)
+        assert len(audit.proofs) == 4
+        return {finding.name: finding.where for finding in audit.findings if finding.name != "float-weights"}
+
+    assert find(good, "litert") == {}
+    assert (
+        "CONV_2D weights 'conv/kernel': an integer of -128"
+        in find(spoil(good, "conv/kernel", reach_128), "litert")["arithmetic"]
+    )
+    old = quantize_weights(original, {"dense/kernel": "int8"})
+    found = find(old, "tflite-runtime")
+    assert found["runtime-2.14"].endswith("FULLY_CONNECTED version 12; tflite-runtime 2.14 has up to 10")
+    assert "1 scales" not in found.get("arithmetic", "")
+    assert "runtime-version" not in find(old, "litert")
