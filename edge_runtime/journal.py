@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -105,4 +105,8 @@ def lock(out: Path) -> Iterator[None]:
             file.write(str(os.getpid()).encode())
         except OSError as error:
             raise OutputError(str(out), error.strerror or str(error), ROOM) from None
-        yield  # the empty-handed file stays: removing it would let a third run lock one that has no name
+        try:
+            yield  # the empty-handed file stays: removing it would let a third run lock one that has no name
+        finally:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)  # a process forked meanwhile holds the file open a moment longer

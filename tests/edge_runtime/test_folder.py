@@ -22,7 +22,7 @@ from edge_runtime.contract import ClassSpec, Contract
 from edge_runtime.errors import EdgeSegError, EngineError, ModelError, OutputError
 from edge_runtime.folder import Options, run_folder
 from edge_runtime.inputs import find_inputs
-from edge_runtime.journal import JOURNAL, LOCK
+from edge_runtime.journal import JOURNAL, LOCK, lock
 from edge_runtime.session import Session
 
 Array = npt.NDArray[np.generic]
@@ -583,3 +583,15 @@ def test_the_journal_is_plain_json(folder: Path, tmp_path: Path) -> None:
         assert set(done) == {"key", "row", "outputs"}
         for name, size in done["outputs"].items():
             assert (tmp_path / "out" / name).stat().st_size == size
+
+
+def test_a_process_forked_during_a_run_does_not_keep_its_folder(tmp_path: Path) -> None:
+    """Whatever program was started meanwhile and still holds the lock's file open, the next run may begin."""
+    with lock(tmp_path):
+        held = next(fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.readlink().name == LOCK)
+        copy = os.dup(int(held.name))  # what a child has between fork and exec
+    try:
+        with lock(tmp_path):
+            pass
+    finally:
+        os.close(copy)
