@@ -46,10 +46,13 @@ class Room:
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Room:
+    import keras
+
     folder = tmp_path_factory.mktemp("check")
     draw_folder(COUNT, folder, size=SIDE)
     draw_folder(12, folder / "others", seed=1, size=SIDE)
     images = [read_image(path) for path in sorted((folder / "images").iterdir())]
+    keras.utils.clear_session()  # layers are numbered from the start, whatever ran before
     net = plant(aim(spread(build_unet((48, 64), 1, filters=(16, 32))), images))
     net.save(folder / "net.keras")
     for path, image in zip(sorted((folder / "masks").iterdir()), images, strict=True):
