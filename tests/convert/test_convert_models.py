@@ -54,7 +54,8 @@ def test_the_default_conversion(folder: Path, keras_net: Any, drq: Conversion) -
     assert {finding.name for finding in drq.audit.findings} <= set(SLOW)
     assert drq.audit.size_bytes <= 0.28 * drq.audit.fp32_bytes
     assert drq.audit.partitions == 1, drq.audit.outside
-    assert drq.audit.quantized == 9
+    # Whatever form the clock chose for the transposed convolutions.
+    assert {weight.dtype for weight in drq.audit.weights if weight.elements >= 1024} == {"INT8"}
     assert drq.checks.finite
     assert drq.checks.largest_difference < 0.05
     contract = read_contract(drq.path, verify=True)
