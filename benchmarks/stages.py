@@ -8,10 +8,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from edge_runtime.folder import Options, Worker
+from edge_runtime.folder import Options
 from edge_runtime.images import decode_image, read_bytes
 from edge_runtime.inputs import Input, name_input
 from edge_runtime.session import Session
+from edge_runtime.worker import Worker
 
 from .samples import percentile
 

@@ -12,15 +12,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from .errors import EdgeSegError, OutputError, UsageError
+from .limits import MAX_PIXELS, MAX_SECONDS
 from .summary import describe_page, describe_run, own_version, printable, to_table
 
 if TYPE_CHECKING:
-    from .session import Session
+    from .crew import ThreadCrew
+    from .folder import Options
+    from .isolation import IsolatedCrew
 
 ENGINES = ("auto", "litert", "tflite-runtime")
 EXIT_SOME_FAILED, EXIT_INTERRUPTED = 3, 130
@@ -54,6 +57,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-overlay", action="store_true", help="write no overlays")
     parser.add_argument("--no-gallery", action="store_true", help="write no index.html")
     parser.add_argument("--force", action="store_true", help="do all again, also in a folder that holds other files")
+    parser.add_argument(
+        "--isolation",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="segment in a process that is replaced when an image brings it down (default), or in this one",
+    )
+    parser.add_argument("--max-pixels", type=positive, default=MAX_PIXELS, metavar="N", help=f"default {MAX_PIXELS}")
+    parser.add_argument(
+        "--max-seconds", type=seconds, default=MAX_SECONDS, metavar="S", help=f"for one image (default {MAX_SECONDS:g})"
+    )
+    parser.add_argument("--max-memory", type=positive, metavar="MB", help="default: 80 %% of the machine's")
     parser.add_argument("--info", action="store_true", help="show the model's contract and leave")
     parser.add_argument("--json", action="store_true", help="print run.json, or with --info the contract, as JSON")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -69,6 +83,14 @@ def positive(text: str) -> int:
     return value
 
 
+def seconds(text: str) -> float:
+    """Return a time above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no time")
+    return value
+
+
 def place(text: str) -> Path:
     """Return a path; an empty one, an unset variable in a script, would mean the working directory."""
     if not text:
@@ -79,6 +101,7 @@ def place(text: str) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = make_parser().parse_args(argv)
+    fill_streams()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service's stop is as orderly as Ctrl-C
     try:
         with hold_back():
@@ -89,6 +112,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("edge-seg: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def fill_streams() -> None:
+    """Open what the caller closed of stdin, stdout and stderr: a result's file must not take their place."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
 
 
 @contextmanager
@@ -173,51 +205,72 @@ def segment(args: argparse.Namespace) -> int:
     """Run a folder run and report on it."""
     if not args.inputs:
         raise UsageError("no input", "nothing to segment", "give image files or folders, see edge-seg --help")
-    from .folder import Options, run_folder, write_page
-    from .images import write_file
+    from .files import write_file
+    from .folder import run_folder, write_page
     from .inputs import find_inputs
-    from .session import Session
+    from .results import RESULTS, read_rows
 
+    started = time.monotonic()
     first = os.path.basename(os.path.abspath(args.inputs[0]))  # noqa: PTH100, PTH119 - "." and ".." have no name
     out = args.output or Path(f"{first or 'root'}-seg")
     inputs = find_inputs(args.inputs, args.recursive, out)
-    options = Options(
+    options = make_options(args)
+    bar = ProgressBar(len(inputs), shown=sys.stderr is not None and sys.stderr.isatty() and not args.quiet)
+    with closing(gather_crew(args, options)) as crew:
+        try:
+            counts = run_folder(inputs, out, crew, options, bar.show)
+        finally:
+            bar.clear()
+    facts = describe_run(args, crew.contract, crew.facts, counts, time.monotonic() - started)
+    if options.gallery:
+        write_page(out, inputs, options, describe_page(facts))
+    write_file(out / "run.json", (json.dumps(facts, indent=1) + "\n").encode())
+    if not args.quiet:
+        told = (
+            json.dumps(facts, indent=1)
+            if args.json
+            else to_table(read_rows(out / RESULTS), facts, out, options.gallery)
+        )
+        say(told)
+    for row in read_rows(out / RESULTS) if counts.failed else ():
+        if row["status"] == "failed":
+            complain(row["error"])
+    return EXIT_SOME_FAILED if counts.failed else 0
+
+
+def make_options(args: argparse.Namespace) -> Options:
+    """Return what a run writes and what an image may cost."""
+    from .folder import Options
+
+    return Options(
         probability=args.probability,
         overlay=not args.no_overlay,
         gallery=not args.no_gallery,
         workers=args.workers,
         force=args.force,
+        max_pixels=args.max_pixels,
+        max_seconds=args.max_seconds,
+        max_memory=args.max_memory and args.max_memory * 1_000_000,
     )
-    threads = args.threads or default_threads(args.workers)
-    loaded: list[Session] = []
 
-    def load() -> Session:
-        loaded.append(Session.load(args.model, args.engine, threads, args.threshold))
-        return loaded[-1]
 
-    started = time.monotonic()
-    bar = ProgressBar(len(inputs), shown=sys.stderr is not None and sys.stderr.isatty() and not args.quiet)
-    try:
-        rows, kept = run_folder(inputs, out, load, options, bar.show)
-    finally:
-        bar.clear()
-    facts = describe_run(args, loaded[0], threads, rows, kept, time.monotonic() - started)
-    if options.gallery:
-        write_page(out, inputs, rows, options, describe_page(facts))
-    write_file(out / "run.json", (json.dumps(facts, indent=1) + "\n").encode())
-    if not args.quiet:
-        say(json.dumps(facts, indent=1) if args.json else to_table(rows, facts, out, options.gallery))
-    failed = [row["error"] for row in rows if row["status"] == "failed"]
-    for error in failed:
-        complain(error)
-    return EXIT_SOME_FAILED if failed else 0
+def gather_crew(args: argparse.Namespace, options: Options) -> ThreadCrew | IsolatedCrew:
+    """Return who segments: a child process, unless told to do it in this one."""
+    from .isolation import IsolatedCrew, Job
+
+    job = Job(args.model, args.engine, args.threads or default_threads(args.workers), args.threshold)
+    if args.isolation:
+        return IsolatedCrew(job, options)
+    from .crew import ThreadCrew
+    from .session import Session
+
+    return ThreadCrew(lambda: Session.load(job.model, job.engine, job.threads, job.threshold), options)
 
 
 def default_threads(workers: int) -> int:
     """Return the cores that this process may use, shared out among the workers."""
-    from .engines import count_cores
-
-    return max(1, count_cores() // workers)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // workers)
 
 
 class ProgressBar:

@@ -6,9 +6,7 @@ structure first, because OpenCV fills the missing half of a truncated JPEG with 
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 import struct
 import zlib
 from pathlib import Path
@@ -17,10 +15,11 @@ import cv2
 import numpy as np
 
 from .errors import ImageError, OutputError
+from .files import write_file as write_file
+from .inputs import SUFFIXES as SUFFIXES
+from .limits import MAX_PIXELS
 from .preprocess import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-MAX_PIXELS = 25_000_000  # 5000 x 5000: far above any scanner's slice, with all its pictures a run takes about 1 GB
 MAX_BYTES = 8 * MAX_PIXELS  # no image within MAX_PIXELS needs a longer file
 SIGNATURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"BM": "BMP"}
 FOREIGN = {  # what is often found under an image's name: (where, signature): what it is
@@ -34,8 +33,8 @@ FOREIGN = {  # what is often found under an image's name: (where, signature): wh
     (0, b"\x1f\x8b"): "a gzip archive",
     (0, b"PK\x03\x04"): "a ZIP archive",
 }
-TEMPORARY = ".tmp-edge-seg-"  # begins the name of a file that is being written
 WHOLE = "copy the file again from its source"
+SMALLER = "scale it down first, or raise --max-pixels"
 JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # not a stuffed byte, not a restart
 TIFF_TAGS = {"width": 256, "height": 257, "bits": 258, "colours": 262, "samples": 277, "planar": 284, "extra": 338}
 TIFF_BLOCKS = ((273, 279), (324, 325))  # offsets and lengths of strips, of tiles
@@ -55,19 +54,20 @@ def read_image(path: str | Path) -> Image:
     return decode_image(read_bytes(Path(path), str(path)), str(path))
 
 
-def read_bytes(path: Path, name: str) -> bytes:
+def read_bytes(path: Path, name: str, most_pixels: int = MAX_PIXELS) -> bytes:
     """Return a file's bytes; `name` is for the messages. Raises: ImageError."""
+    most = MAX_BYTES // MAX_PIXELS * most_pixels
     try:
         if path.exists() and not path.is_file():
             raise ImageError(name, "not a regular file", "take it out")  # reading a pipe would never end
-        if path.stat().st_size > MAX_BYTES:
-            raise ImageError(name, f"more than {MAX_BYTES} bytes", "scale it down first")
+        if path.stat().st_size > most:
+            raise ImageError(name, f"more than {most} bytes", SMALLER)
         return path.read_bytes()
     except OSError as error:
         raise ImageError(name, error.strerror or str(error), "check the file and its permissions") from None
 
 
-def decode_image(data: bytes, name: str) -> Image:
+def decode_image(data: bytes, name: str, most_pixels: int = MAX_PIXELS) -> Image:
     """Decode an image file's bytes; `name` is for the messages. Shapes, dtypes and Raises as `read_image`."""
     if not data:
         raise ImageError(name, "the file is empty", WHOLE)
@@ -82,8 +82,8 @@ def decode_image(data: bytes, name: str) -> Image:
     except (struct.error, ValueError) as error:
         why = str(error) if type(error) is ValueError else "it ends in the middle"
         raise ImageError(name, f"damaged {kind}: {why}", WHOLE) from None
-    if height * width > MAX_PIXELS:
-        raise ImageError(name, f"{width} x {height} pixels, more than {MAX_PIXELS}", "scale it down first")
+    if height * width > most_pixels:
+        raise ImageError(name, f"{width} x {height} pixels, more than {most_pixels}", SMALLER)
     # ANYCOLOR drops alpha without blending it; UNCHANGED ignores EXIF rotation, which PNG rarely has.
     alpha = kind == "PNG" or (kind == "TIFF" and has_loose_alpha(data))
     flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
@@ -247,25 +247,3 @@ def encode_jpeg(pixels: Image, quality: int = 85) -> bytes:
     if not ok:
         raise OutputError("JPEG", "the encoder failed", "report this")
     return data.tobytes()
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary file beside it, fsync, rename; makes its folder.
-
-    Raises: OutputError if that fails; nothing is left behind then.
-    """
-    # Short and unrelated to the name: a 255-byte name leaves no room for a suffix.
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise OutputError(str(path), why, "make room or choose another folder with -o") from error

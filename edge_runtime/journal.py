@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import OutputError
-from .images import write_file
+from .files import ROOM, write_file
 
 Row = dict[str, str]
 JOURNAL, LOCK = "journal.jsonl", ".lock"
-ROOM = "make room or choose another folder with -o"
 
 
 @dataclass(frozen=True)

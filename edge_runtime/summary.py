@@ -6,13 +6,16 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .session import Session
+    from .contract import Contract
+    from .folder import Counts
 
 SHOWN = 20  # rows of the table on stdout; all of them are in results.csv
 
@@ -26,32 +29,21 @@ def own_version() -> str:
 
 
 def describe_run(
-    args: argparse.Namespace, session: Session, threads: int, rows: Sequence[dict[str, str]], kept: int, seconds: float
+    args: argparse.Namespace, contract: Contract, facts: Mapping[str, Any], counts: Counts, seconds: float
 ) -> dict[str, Any]:
-    """Return what run.json holds."""
-    import cv2
-    import numpy as np
-
-    failed = sum(row["status"] == "failed" for row in rows)
-    model, engine = session.contract.model, session.engine
-    packages = {
-        "python": platform.python_version(),
-        "edge-seg": own_version(),
-        engine.name: engine.version,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,  # by whichever of its packages it came
-    }
+    """Return what run.json holds; facts: what the crew says of its engine and packages."""
+    model, engine = contract.model, facts["engine"]
     reason = "the first engine installed here" if args.engine == "auto" else None
     return {
-        "versions": packages,
+        "versions": facts["versions"],
         "model": {"id": model.id, "version": model.version, "sha256": model.sha256, "path": str(args.model or "")},
-        "threshold": session.threshold,
-        "intended_use": session.contract.intended_use,
-        "engine": {"asked": args.engine, "used": engine.name, "reason": reason},
-        "threads": threads,
+        "threshold": facts["threshold"],
+        "intended_use": contract.intended_use,
+        "engine": {"asked": args.engine, "used": engine["name"], "reason": reason},
+        "threads": engine["threads"],
         "workers": args.workers,
-        "counts": {"inputs": len(rows), "ok": len(rows) - failed, "failed": failed, "kept": kept},
-        "images_per_second": round((len(rows) - kept) / seconds, 3),
+        "counts": asdict(counts),
+        "images_per_second": round((counts.inputs - counts.kept) / seconds, 3),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - seconds)),
         "seconds": round(seconds, 3),
         "host": describe_host(),
@@ -87,12 +79,12 @@ def describe_page(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def to_table(rows: Sequence[dict[str, str]], facts: dict[str, Any], out: Path, gallery: bool) -> str:
+def to_table(rows: Iterable[Mapping[str, str]], facts: dict[str, Any], out: Path, gallery: bool) -> str:
     """Return the table and the closing lines that a person reads."""
-    made = [row for row in rows if row["status"] == "ok"]
+    made = list(islice((row for row in rows if row["status"] == "ok"), SHOWN))
     head = f"{'file':<36} {'size':>11} {'lesion %':>9} {'parts':>5} {'max p':>6} {'ms':>7}"
     lines = [f"{head}{'  class' * ('class' in made[0])}  flags"] if made else []
-    for row in made[:SHOWN]:
+    for row in made:
         size = f"{row['width']}x{row['height']}"
         spent = sum(float(row[stage]) for stage in ("read_ms", "infer_ms", "write_ms"))
         share, peak = 100 * float(row["lesion_fraction"]), float(row["max_probability"])
@@ -100,9 +92,9 @@ def to_table(rows: Sequence[dict[str, str]], facts: dict[str, Any], out: Path, g
         numbers = f"{size:>11} {share:9.2f} {row['components']:>5} {peak:6.2f} {spent:7.1f}"
         said = f"  {row['class']} ({float(row['class_probability']):.2f})" if "class" in row else ""
         lines.append(f"{name:<36} {numbers}{said}  {row['flags']}")
-    if len(made) > SHOWN:
-        lines.append(f"… and {len(made) - SHOWN} more in {out / 'results.csv'}")
     counts = facts["counts"]
+    if counts["ok"] > SHOWN:
+        lines.append(f"… and {counts['ok'] - SHOWN} more in {out / 'results.csv'}")
     kept = f", {counts['kept']} of them kept from an earlier run" if counts["kept"] else ""
     speed = f"{facts['images_per_second']:g} images a second"
     lines.append(f"{counts['ok']} segmented{kept}, {counts['failed']} failed; {speed}")

@@ -1,4 +1,7 @@
-"""Conversions under test keep their choices apart from the user's."""
+"""Conversions under test keep their choices apart from the user's, and hurry with the clock.
+
+What the clock says is a matter of benchmarks; here it only has to be asked.
+"""
 
 from __future__ import annotations
 
@@ -11,4 +14,8 @@ import pytest
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("convert.candidate.CLOCK_S", 0.3)
+        patch.setattr("convert.candidate.CLOSE_RACES", 1)
+        patch.setattr("convert.tune.LAYERS_S", 3.0)
+        patch.setattr("convert.tune.LAYER_S", 0.05)
         yield

@@ -19,10 +19,12 @@ from fakes import FakeEngine, echo, make_contract, make_session
 from malformed.png import make_bomb
 
 from edge_runtime.contract import ClassSpec, Contract
+from edge_runtime.crew import ThreadCrew
 from edge_runtime.errors import EdgeSegError, EngineError, ModelError, OutputError
 from edge_runtime.folder import Options, run_folder
 from edge_runtime.inputs import find_inputs
 from edge_runtime.journal import JOURNAL, LOCK, lock
+from edge_runtime.results import RESULTS, read_rows
 from edge_runtime.session import Session
 
 Array = npt.NDArray[np.generic]
@@ -41,7 +43,9 @@ def run(
     **options: bool | int,
 ) -> tuple[list[dict[str, str]], int]:
     places = folder if isinstance(folder, list) else [folder]
-    return run_folder(find_inputs(places, recursive, out), out, load, Options(**options))  # type: ignore[arg-type]
+    settings = Options(**options)  # type: ignore[arg-type]
+    counts = run_folder(find_inputs(places, recursive, out), out, ThreadCrew(load, settings), settings)
+    return list(read_rows(out / RESULTS)), counts.kept
 
 
 def read_results(out: Path) -> list[dict[str, str]]:
@@ -486,7 +490,7 @@ def test_a_run_that_was_cut_short_goes_on(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     inputs = find_inputs([folder], False, out)
     with pytest.raises(KeyboardInterrupt):
-        run_folder(inputs, out, make_session, Options(), stop)
+        run_folder(inputs, out, ThreadCrew(make_session, Options()), Options(), stop)
     assert not (out / "results.csv").exists()
     (out / "masks" / ".tmp-edge-seg-1-2").write_bytes(b"half")
     rows, kept = run(folder, out)

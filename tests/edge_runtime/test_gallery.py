@@ -13,7 +13,8 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 import numpy as np
 import pytest
 
-from edge_runtime.gallery import draw_sprite, letterbox, to_url, write_gallery
+from edge_runtime.gallery import to_url, write_gallery
+from edge_runtime.sprite import draw_sprite, letterbox
 
 COLUMNS = [
     *("file", "status", "error", "width", "height", "lesion_pixels", "lesion_fraction", "components"),

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.gallery import draw_sprite, write_gallery
+from edge_runtime.gallery import write_gallery
+from edge_runtime.sprite import draw_sprite
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome to render the page")
