@@ -156,7 +156,7 @@ def test_the_child_ends_with_its_parent(folder: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
     """The child's errors are the parent's: a model that is none, an engine that is not there."""
     (tmp_path / "none.tflite").write_bytes(b"no model")
-    with pytest.raises(ModelError, match="none.tflite"):
+    with pytest.raises(ModelError, match="none"):
         IsolatedCrew(Job(tmp_path / "none.tflite", "auto", 1, None), Options())
     absent = "tflite-runtime" if find_spec("tflite_runtime") is None else "litert"
     with pytest.raises(EngineError, match=absent):
