@@ -19,7 +19,7 @@ from .flatbuffer import Graph, Operation, read_graph
 from .quantize import SMALL, WEIGHTS, one_tap
 from .recipes import Recipe
 from .verify import Checks, muffled
-from .versions import describe_misfits, find_misfits, runtime_of
+from .versions import find_misfits, runtime_of
 
 FINDINGS = {
     "variables": "weights left outside the file (VAR_HANDLE, READ_VARIABLE): it would answer NaN",
@@ -42,6 +42,7 @@ KEPT, ONE_TAP = "the layout leaves it float", "a factor for each channel"
 OVERHEAD_BYTES = 100_000  # of names, shapes and small tensors, in a file of any size
 # Most that outputs may differ from Keras': of float weights, of 16-bit ones; on average, of quantized ones.
 FLOAT_DIFFERENCE, HALF_DIFFERENCE, QUANTIZED_MEAN_DIFFERENCE = 1e-3, 2e-2, 0.1
+CLASS_DIFFERENCE = 0.5  # most that a class's probability may move by quantization: beyond, it is another class
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,9 @@ def find_versions(flatbuffer: bytes, graph: Graph, layers: Collection[str], targ
     if not misfits:
         return []
     where = describe(graph, graph.operations[misfits[0].operator], layers)
+    more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
     name = "runtime-2.14" if target == "tflite-runtime" else "runtime-version"
-    return [Finding(name, f"{where}: {describe_misfits(misfits)}")]
+    return [Finding(name, f"{where}, {misfits[0]}{more}")]
 
 
 def find_arithmetic(proofs: Sequence[Proof]) -> list[Finding]:
@@ -239,6 +241,9 @@ def find_differences(checks: Checks, recipe: Recipe) -> list[Finding]:
     else:
         far = not checks.mean_difference <= QUANTIZED_MEAN_DIFFERENCE
         where = f"mean difference {checks.mean_difference:.2g}, above {QUANTIZED_MEAN_DIFFERENCE:g}"
+    off, most = checks.class_difference, FLOAT_DIFFERENCE if recipe.weights == "float32" else CLASS_DIFFERENCE
+    if off is not None and not off <= most:
+        found.append(Finding("unfaithful", f"the classes' largest difference {off:.2g}, above {most:g}"))
     return [*found, *([Finding("unfaithful", where)] if far else [])]
 
 

@@ -19,7 +19,7 @@ from .quantize import list_weights
 from .recipes import Recipe
 from .settings import Settings, build_contract
 from .tune import Choice, cache_key, check_choice, choose_layout, choose_rounds, keep_choice, pair, rewrite, store
-from .verify import Checks, compare_outputs, open_engine, run_model, time_models
+from .verify import Checks, compare_classes, compare_outputs, open_engine, run_model, time_models
 
 CLOCK_S = 5.0  # for one comparison with the float32 original
 CLOSE, CLOSE_RACES = 0.05, 3  # a ratio this near to 1 is measured again, so many times in all
@@ -92,6 +92,7 @@ def make_candidate(job: Job, recipe: Recipe) -> Candidate:
         contract = fit_contract(contract, flatbuffer, job.integers.calibrated.calibration)
     engine, inputs = open_engine(path), [feed(flatbuffer, x) for x in job.inputs]
     checks = compare_outputs(job.expected, [run_model(engine, x) for x in inputs], contract.threshold.value)
+    checks = compare_classes(checks, engine, inputs, job.work)
     same = flatbuffer == (job.work / "fp32.tflite").read_bytes()
     clock = {} if same else time_result(job, path, inputs[-1])
     findings = (*audit.findings, *find_differences(checks, recipe), *find_slowness(clock, recipe))

@@ -13,6 +13,7 @@ from pathlib import Path
 from edge_runtime.errors import ModelError
 
 from .archive import first_line
+from .graph import find_layer
 from .loaded import Call, Loaded
 from .surgery import listed, pack, unpack
 
@@ -65,8 +66,7 @@ def explain_failure(what: str, text: str, layers: Collection[str]) -> ModelError
     ops = sorted(set(re.findall(r"'(?:tf|tfl)\.(\w+)' op is neither a custom op nor a flex op", text)))
     why = f"TFLite has no {', '.join(ops)}" if ops else f"TensorFlow's converter failed ({explain_line(text)})"
     scopes = re.findall(r'"([^"@]+/[^"@]+)@', text) or re.findall(r'(?:callsite|loc)\("([^"]+)"', text)
-    segments = [segment for scope in scopes for segment in reversed(scope.split("/")[:-1])]
-    names = [name for segment in segments for name in (re.sub(r"_\d+$", "", segment), segment) if name in layers]
+    names = [name for scope in scopes if (name := find_layer(scope, layers))]
     if names:
         return ModelError(what, f"layer {names[0]!r}: {why}", "replace that layer")
     where = f" (at {scopes[0][:120]!r})" if scopes else ""

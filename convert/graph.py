@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,21 +62,40 @@ def skip_moving(tensor: Any) -> Any:
     return operation
 
 
-def count_kernels(graph: Graph, places: Sequence[int]) -> int:
-    """Return how many numbers are in the matrices and filters that some outputs depend on; no folding removes those."""
-    seen, todo, total = set(), [graph.outputs[place].op for place in places], 0
+def walk_back(graph: Graph, places: Iterable[int]) -> Iterator[Any]:
+    """Yield the operations that some outputs depend on, each once."""
+    seen: set[str] = set()
+    todo = [graph.outputs[place].op for place in places]
     while todo:
         operation = todo.pop()
-        if operation.name in seen:
-            continue
-        seen.add(operation.name)
-        todo += [tensor.op for tensor in operation.inputs]
+        if operation.name not in seen:
+            seen.add(operation.name)
+            todo += [tensor.op for tensor in operation.inputs]
+            yield operation
+
+
+def count_kernels(graph: Graph, places: Iterable[int]) -> int:
+    """Return how many numbers are in the matrices and filters that some outputs depend on; no folding removes those."""
+    total = 0
+    for operation in walk_back(graph, places):
         if operation.type in ("Const", "Placeholder") and operation.outputs[0] is not graph.input:
             values = read_constant(graph, operation.outputs[0])
             # Filters that are one number throughout do get folded: a new layer's scale of ones.
             if values is not None and values.ndim >= 2 and values.dtype.kind == "f" and np.ptp(values) > 0:
                 total += values.size
     return total
+
+
+def find_layer(scope: str, layers: Collection[str]) -> str:
+    """Return the innermost Keras layer that a scope such as 'net_1/up_1/conv' names, "" for none.
+
+    Tracing numbers scopes: the layer 'up' may stand there as 'up_1'.
+    """
+    for segment in reversed(scope.split("/")):
+        for name in (re.sub(r"_\d+$", "", segment), segment):
+            if name in layers:
+                return name
+    return ""
 
 
 def read_constant(graph: Graph, tensor: Any) -> npt.NDArray[Any] | None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edge_runtime.contract import near_miss
 from edge_runtime.errors import ModelError
 
-from .graph import Graph, count_kernels, find_range, skip_moving
+from .graph import Graph, count_kernels, find_layer, find_range, skip_moving, walk_back
 from .loaded import Call, Loaded, say_shape
 
 # Ops whose result is no probability, unless its range says otherwise.
@@ -33,6 +33,7 @@ class Output:
     shape: tuple[int, ...]
     activation: str  # "sigmoid" | "softmax" | "linear" (logits) | "unknown"
     told: str
+    flattened: tuple[int, ...] | None = None  # its own shape, where it is a map written as a list of pixels
 
     @property
     def flat(self) -> bool:
@@ -68,6 +69,7 @@ def choose_outputs(what: str, loaded: Loaded, graph: Graph, wishes: Mapping[str,
     Raises:
         ModelError: no mask or several, logits without a word from the user, or a word that contradicts the model.
     """
+    refuse_chance(what, graph, [str(layer.name) for layer in loaded.layers])
     outputs = read_outputs(loaded, graph)
     mask = choose_mask(what, loaded, outputs, wishes.get("mask"))
     activation, appended = choose_activation(what, mask, wishes.get("activation"), bool(wishes.get("labels")))
@@ -75,12 +77,14 @@ def choose_outputs(what: str, loaded: Loaded, graph: Graph, wishes: Mapping[str,
     classes = choose_classes(what, others, wishes.get("classes"))
     left = [f"{output.name!r} {say_shape(output.shape)}" for output in others if output is not classes]
     notes = [f"of {len(outputs)} outputs, {mask.name!r} is the mask"] if len(outputs) > 1 else []
+    if mask.flattened:
+        notes.append(f"its output {say_shape(mask.flattened)} is read as a map {say_shape(mask.shape)}")
     notes += [f"outputs left out: {', '.join(left)}"] if left else []
     notes += [f"{activation} appended to the graph"] if appended else []
     append = activation if appended else ""
     return Chosen(
-        call=pick_outputs(loaded.call, mask.place, classes, append),
-        run=pick_outputs(graph.run, mask.place, classes, append),
+        call=pick_outputs(loaded.call, mask, classes, append),
+        run=pick_outputs(graph.run, mask, classes, append),
         shape=mask.shape,
         activation=activation,
         classes=None if classes is None else describe_classes(classes),
@@ -89,12 +93,22 @@ def choose_outputs(what: str, loaded: Loaded, graph: Graph, wishes: Mapping[str,
     )
 
 
+def refuse_chance(what: str, graph: Graph, layers: Sequence[str]) -> None:
+    """Refuse a model that draws random numbers when it answers, such as one with dropout at work."""
+    for operation in walk_back(graph, range(len(graph.outputs))):
+        if operation.type.startswith(("Random", "StatelessRandom", "Multinomial", "StatelessMultinomial")):
+            found = find_layer(operation.name, layers)
+            where = f"layer {found!r}" if found else f"operation {operation.name!r}"
+            why = f"{where} draws random numbers in every answer (training=True?)"
+            raise ModelError(what, why, "save it with that layer called as in inference")
+
+
 def describe_classes(classes: Output) -> dict[str, Any]:
     """Return what the contract needs to know of the classes' output."""
     return {"shape": [1, classes.shape[-1]], "activation": classes.activation, "name": classes.name}
 
 
-def pick_outputs(call: Call, mask: int, classes: Output | None, append: str) -> Call:
+def pick_outputs(call: Call, mask: Output, classes: Output | None, append: str) -> Call:
     """Return a call that gives the mask, or the mask and the classes (1, N)."""
     import tensorflow as tf
 
@@ -102,7 +116,8 @@ def pick_outputs(call: Call, mask: int, classes: Output | None, append: str) -> 
 
     def picked(x: Any) -> Any:
         given = call(x)
-        found = apply(given[mask]) if append else given[mask]
+        found = tf.reshape(given[mask.place], mask.shape) if mask.flattened else given[mask.place]
+        found = apply(found) if append else found
         return found if classes is None else (found, tf.reshape(given[classes.place], (1, -1)))
 
     return picked
@@ -117,8 +132,28 @@ def read_outputs(loaded: Loaded, graph: Graph) -> list[Output]:
         shapes = [tuple(given.shape) for given in graph.run(tf.zeros((1, *loaded.shape), loaded.dtype))]
     found = []
     for place, (name, tensor, shape) in enumerate(zip(loaded.outputs, graph.outputs, shapes, strict=True)):
-        found.append(Output(name, place, shape, *find_activation(graph, tensor, shape)))
+        found.append(fold(loaded, Output(name, place, shape, *find_activation(graph, tensor, shape))))
     return found
+
+
+def fold(loaded: Loaded, output: Output) -> Output:
+    """Return an output (1, h w, K), (1, h, w) or (1, h w) as the map (1, h, w, K) that it is; any other as it is.
+
+    A map is one whose sides are the input's, or these divided by one whole number.
+    """
+    if len(loaded.shape) != 3 or len(output.shape) not in (2, 3) or output.activation == "unknown":
+        return output
+    height, width, _ = loaded.shape
+    for step in range(1, min(height, width) // 2 + 1 if len(output.shape) == 3 else 2):
+        if height % step or width % step:
+            continue
+        size = (height // step, width // step)
+        if output.shape[1:] == size:
+            return replace(output, shape=(1, *size, 1), flattened=output.shape)
+        if output.shape[1] == size[0] * size[1]:
+            channels = output.shape[2] if len(output.shape) == 3 else 1
+            return replace(output, shape=(1, *size, channels), flattened=output.shape)
+    return output
 
 
 def find_activation(graph: Graph, tensor: Any, shape: tuple[int, ...]) -> tuple[str, str]:

@@ -40,6 +40,7 @@ def to_report(candidate: Candidate, facts: dict[str, Any], sha256: str) -> Repor
         "kind": facts["kind"],
         "input": {**asdict(contract.input), "why": say_scale(contract, facts["scale_why"])},
         "output": asdict(contract.output),
+        "classes": None if contract.classes is None else asdict(contract.classes),
         "threshold": {"value": contract.threshold.value, "from": contract.threshold.from_},
         "notes": facts["notes"],
         "allowed": list(contract.allowed),
@@ -77,6 +78,8 @@ def to_table(report: Report) -> str:
          f"{given['scale']:.6g} + {given['offset']:g} ({given['why']})"),
         ("output", f"{report['output']['activation']} {say_shape(report['output']['shape'])}: "
          + ", ".join(label["name"] for label in report["output"]["labels"])),
+        *([("classes", f"{report['classes']['activation']}: {', '.join(report['classes']['labels'])}")]
+          if report["classes"] else []),
         ("threshold", f"{report['threshold']['value']:g} (from {report['threshold']['from']})"),
         *([("notes", "; ".join(report["notes"]))] if report["notes"] else []),
         *([("allowed", ", ".join(report["allowed"]))] if report["allowed"] else []),

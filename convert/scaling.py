@@ -6,14 +6,13 @@ the values are that it expects, the factor and the offset tell.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .graph import Graph, read_constant
+from .graph import Graph, find_layer, read_constant
 from .loaded import Loaded
 
 RAW_FACTOR = 1 / 16  # a graph that begins by shrinking its input this much eats 0...255, not 0...1
@@ -96,12 +95,5 @@ def read_step(graph: Graph, operation: Any, tensor: Any) -> tuple[Any, Any] | No
 
 def name_place(operation: Any, layers: dict[str, str]) -> str:
     """Return the Keras layer of an operation, such as "Rescaling layer 'rescaling'", or the operation itself."""
-    for segment in reversed(operation.name.split("/")[:-1]):
-        for name in candidates(segment, layers):
-            return f"{layers[name]} layer {name!r}"
-    return f"{operation.type} {operation.name!r}"
-
-
-def candidates(segment: str, layers: Collection[str]) -> list[str]:
-    """Return the layers that a scope may stem from: its name, or its name without a trailing number."""
-    return [name for name in (re.sub(r"_\d+$", "", segment), segment) if name in layers]
+    name = find_layer(operation.name, layers)
+    return f"{layers[name]} layer {name!r}" if name else f"{operation.type} {operation.name!r}"

@@ -35,6 +35,7 @@ CLEARLY = 1.1  # a file counts as faster than another from this ratio of their t
 MOST_MIXED = 0.5  # of the float32 file: above, fp16 is both smaller and more faithful
 SCREENED = 6  # images that the drill-down looks at first: those that lost most
 DRILLED = ("int8", "weight-only", "integer")  # kinds of recipes that have layers to be left float
+UNFAITHFUL = "unfaithful"  # the finding that such layers may cause
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,10 @@ class Tournament:
     def make(self, job: Job, name: str, alone: bool, most_of_fp32: float = 0.0) -> None:
         """Make a recipe's file and let it wait; one that is refused has lost, or is the end if it is alone."""
         recipe = RECIPES[name]
+        recipe = replace(recipe, most_of_fp32=max(recipe.most_of_fp32, most_of_fp32))
+        if self.limit is not None and recipe.kind in DRILLED and name not in self.drills:
+            job = replace(job, allow=(*job.allow, UNFAITHFUL))  # for now: drilling may mend it
         try:
-            recipe = replace(recipe, most_of_fp32=max(recipe.most_of_fp32, most_of_fp32))
             self.waiting.append(make_candidate(job, recipe))
         except (AuditError, ModelError) as error:
             if alone:
@@ -112,6 +115,9 @@ class Tournament:
     def hear(self, candidate: Candidate, alone: bool) -> Outcome | None:
         """Check a file on the images; return the outcome if it is taken, else drill it where that may help."""
         check, verdict = self.check(candidate)
+        if check is not None and verdict is not None and verdict.known and not verdict.met:
+            self.lose(candidate, check, verdict, alone)
+            return None
         try:
             candidate = admit(self.job, candidate, check)
         except AuditError as error:
@@ -119,16 +125,17 @@ class Tournament:
                 raise
             self.enter(candidate, "lost", error.why, verdict)
             return None
-        if verdict is None or verdict.met:
-            return self.take(candidate, check, verdict)
-        if not verdict.known:  # nor would another file's be
+        if verdict is not None and not verdict.known:  # nor would another file's be
             fix = "no file was written; give more images, or leave --max-iou-drop out"
             raise PolicyError(str(self.job.model), f"the policy cannot be met: {verdict.why}", fix)
+        return self.take(candidate, check, verdict)
+
+    def lose(self, candidate: Candidate, check: Check, verdict: Verdict, alone: bool) -> None:
+        """Write a file down as lost to the policy, and drill it where that may help."""
         self.enter(candidate, "lost", verdict.why, verdict)
         self.job.say(f"{candidate.recipe.name} does not meet the policy: {verdict.why}")
-        if check is not None and self.can_drill(candidate, check):
+        if self.can_drill(candidate, check):
             self.drill(candidate, check, alone)
-        return None
 
     def check(self, candidate: Candidate) -> tuple[Check | None, Verdict | None]:
         """Return what the images and the policy say of a file."""
@@ -288,11 +295,9 @@ def admit(job: Job, candidate: Candidate, check: Check | None) -> Candidate:
     """Return a file with the findings of its check.
 
     Raises:
-        AuditError: one of them was not allowed.
+        AuditError: one of its findings was not allowed.
     """
-    if check is None or not check.findings:
-        return candidate
-    findings = (*candidate.audit.findings, *check.findings)
+    findings = (*candidate.audit.findings, *(check.findings if check is not None else ()))
     audit = replace(candidate.audit, findings=findings)
     refuse(job, audit)
     allowed = {*candidate.contract.allowed, *(finding.name for finding in findings)}

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Checks:
     largest_difference: float
     mean_difference: float
     changed_pixels: float  # share of pixels whose label changed
+    class_difference: float | None = None  # largest, of the classes' probabilities; None where there are none
 
 
 def draw_images(height: int, width: int, channels: int, depth: int | None = None) -> list[npt.NDArray[np.uint8]]:
@@ -106,6 +107,18 @@ def compare_outputs(expected: Sequence[Array], found: Sequence[Array], threshold
         mean_difference=float(difference.mean()),
         changed_pixels=float((one != other).mean()),
     )
+
+
+def compare_classes(checks: Checks, engine: Engine, inputs: Sequence[Any], work: Path) -> Checks:
+    """Return the checks with how far the classes (1, N) are from Keras', which `checks.npz` in `work` has."""
+    with np.load(work / "checks.npz", allow_pickle=False) as arrays:
+        expected = [arrays[f"classes{i}"] for i in range(len(inputs)) if f"classes{i}" in arrays.files]
+    if not expected:
+        return checks
+    with muffled():
+        found = np.concatenate([engine.infer_both(tensor)[1] for tensor in inputs])
+    finite = checks.finite and bool(np.isfinite(found).all())
+    return replace(checks, finite=finite, class_difference=float(np.abs(np.concatenate(expected) - found).max()))
 
 
 def labels(output: Array, threshold: float) -> npt.NDArray[Any]:

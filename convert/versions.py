@@ -11,7 +11,7 @@ one operation code each, versions 1 to 20, loaded in tflite-runtime 2.14.0 and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +94,7 @@ class Misfit:
 
     def __str__(self) -> str:
         has = f"has up to {self.newest}" if self.newest else "has none"
-        return f"{self.operation} version {self.version}; {self.runtime} {has}"
+        return f"version {self.version}; {self.runtime} {has}"
 
 
 def find_misfits(flatbuffer: bytes, runtime: str) -> tuple[Misfit, ...]:
@@ -367,9 +367,3 @@ RULES |= dict.fromkeys(EIGHT_BIT, by_type(INT8=2))
 def runtime_of(target: str) -> str:
     """Return the runtime, one of RUNTIMES, of a conversion's target."""
     return OLD if target == "tflite-runtime" else NEW
-
-
-def describe_misfits(misfits: Sequence[Misfit]) -> str:
-    """Return the first misfit in words, and how many more there are."""
-    more = f" and {len(misfits) - 1} more" if len(misfits) > 1 else ""
-    return f"{misfits[0]}{more}"

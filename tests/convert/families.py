@@ -28,6 +28,8 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 import numpy as np  # noqa: E402
 import zoo  # noqa: E402
+import zoo_keras2  # noqa: E402
+import zoo_odd  # noqa: E402
 
 from convert import convert_model  # noqa: E402
 from convert.verify import draw_images, muffled  # noqa: E402
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown families: {', '.join(sorted(unknown))}")
     raw = options.output.with_suffix(".json")
-    data = json.loads(raw.read_text()) if raw.is_file() else {"families": {}}
+    data = json.loads(raw.read_text()) if raw.is_file() else {"families": {}, "refused": {}}
     rows: dict[str, Row] = data["families"]
     for name in options.names or list(zoo.FAMILIES):
         if name in rows and rows[name]["machine"] == describe_machine() and not options.again:
@@ -68,9 +70,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows[name] = measure_family(name, options.quick, options.seconds, options.legacy)
         print(to_line(name, rows[name]), flush=True)
         raw.write_text(json.dumps(data, indent=1) + "\n")
+    if not data["refused"] or options.again:
+        data["refused"] = list_refusals()
     raw.write_text(json.dumps(data, indent=1) + "\n")
-    options.output.write_text(to_page(rows))
+    options.output.write_text(to_page(rows, data["refused"]))
     return 0
+
+
+def list_refusals() -> dict[str, str]:
+    """Return {what: the line with which it is refused} of the zoo's refused models."""
+    lines = {}
+    for name, (build, _) in zoo_odd.REFUSED.items():
+        with tempfile.TemporaryDirectory(prefix="families-") as work:
+            build().save(Path(work, "net.keras"))
+            try:
+                convert_model(Path(work, "net.keras"))
+            except EdgeSegError as error:
+                lines[name] = str(error).replace(f"{work}/", "")
+    return lines
 
 
 def make_files(name: str, folder: Path, quick: bool) -> None:
@@ -83,7 +100,7 @@ def make_files(name: str, folder: Path, quick: bool) -> None:
     family = zoo.FAMILIES[name]
     model = family.small() if quick and family.small else family.build()
     if family.suffix == ".h5":
-        zoo.write_keras2(model, folder / f"net{family.suffix}")
+        zoo_keras2.write_keras2(model, folder / f"net{family.suffix}")
     else:
         model.save(folder / f"net{family.suffix}")
     (folder / "net.contract.toml").write_text(family.contract)
@@ -231,7 +248,7 @@ def to_line(name: str, row: Row) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def to_page(rows: dict[str, Row]) -> str:
+def to_page(rows: dict[str, Row], refused: dict[str, str]) -> str:
     """Return the whole page."""
     known = {name: rows[name] for name in zoo.FAMILIES if name in rows}
     machine = next(iter(known.values()))["machine"] if known else describe_machine()
@@ -256,6 +273,8 @@ def to_page(rows: dict[str, Row]) -> str:
         "| family | parameters | partitions (outside) | size | FP32 | against FP32 | against stock | difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(to_line(name, row) for name, row in known.items()),
+        *("", "## What is refused", "", "Each by one line that names the layer, the output or the shape:", ""),
+        *(f"- `{line}`" for line in refused.values()),
         "",
     ]
     return "\n".join(lines)

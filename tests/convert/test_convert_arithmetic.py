@@ -221,6 +221,6 @@ def test_the_audit_reports_what_does_not_hold(original: bytes, tmp_path: Path) -
     )
     old = quantize_weights(original, {"dense/kernel": "int8"})
     found = find(old, "tflite-runtime")
-    assert found["runtime-2.14"].endswith("FULLY_CONNECTED version 12; tflite-runtime 2.14 has up to 10")
+    assert found["runtime-2.14"].startswith("FULLY_CONNECTED at 'dense', version 12; tflite-runtime 2.14 has up to 10")
     assert "1 scales" not in found.get("arithmetic", "")
     assert "runtime-version" not in find(old, "litert")

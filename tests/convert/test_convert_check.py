@@ -227,6 +227,20 @@ def test_a_planted_outlier_is_found_and_kept_float(
     assert again.read_bytes() == out.read_bytes()
 
 
+def test_what_the_audit_would_refuse_is_drilled_first(
+    command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file too far from the original for the audit is refused; under a policy, its layers get their chance first."""
+    monkeypatch.setattr("convert.audit.QUANTIZED_MEAN_DIFFERENCE", 0.015)
+    assert command(tmp_path / "m.tflite") == 4
+    assert "unfaithful" in capsys.readouterr().err
+    assert command(tmp_path / "m.tflite", "--max-iou-drop", "0.03") == 0
+    report = json.loads((tmp_path / "m.json").read_text())
+    assert len(report["drill_down"]["drq"]["kept"]) == 1
+    assert {finding["name"] for finding in report["audit"]["findings"]} <= {"slower"}
+    assert report["allowed"] == ["slower"]
+
+
 def test_the_drill_down_of_a_full_integer_file(room: Room, command: Callable[..., int], tmp_path: Path) -> None:
     """The outlier is found among all operations that compute on integers; images it was calibrated with are refused."""
     out = tmp_path / "mixed.tflite"

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import zoo
+import zoo_blocks
+import zoo_keras2
+import zoo_layers
 
 pytest.importorskip("tensorflow")
 
@@ -33,7 +36,7 @@ def test_a_config_of_keras_3_stays_as_it_is(tmp_path: Path) -> None:
     """Neither a .keras archive nor an .h5 file of today is touched."""
     import h5py
 
-    model = zoo.build_nested()
+    model = zoo_layers.build_nested()
     model.save(tmp_path / "m.keras")
     model.save(tmp_path / "m.h5")
     with zipfile.ZipFile(tmp_path / "m.keras") as archive:
@@ -44,11 +47,13 @@ def test_a_config_of_keras_3_stays_as_it_is(tmp_path: Path) -> None:
     assert modernize(config) == config
 
 
-@pytest.mark.parametrize("build", [zoo.build_nested, lambda: zoo.build_chain(zoo.try_convolutions)])
+@pytest.mark.parametrize(
+    "build", [zoo_layers.build_nested, lambda: zoo_layers.build_chain(zoo_layers.try_convolutions)]
+)
 def test_an_aged_file_answers_as_the_model_did(tmp_path: Path, build: Callable[[], Any]) -> None:
     """Batch shapes, groups, axes in lists, nodes in lists, nested models: the same numbers, and the report says so."""
     model = build()
-    zoo.write_keras2(model, tmp_path / "old.h5")
+    zoo_keras2.write_keras2(model, tmp_path / "old.h5")
     x = draw(32, 32, 1)
     assert np.abs(answer(tmp_path / "old.h5", tmp_path / "work", x) - np.asarray(model(x))).max() < 1e-5
     assert "a model of Keras 2" in load_model(tmp_path / "old.h5", make(tmp_path / "again")).notes
@@ -130,7 +135,7 @@ def write_ops(folder: Path, *ops: dict[str, Any]) -> tuple[Path, Any]:
     first = layers.Conv2D(4, 3, padding="same", name="first")
     last = layers.Conv2D(1, 1, name="last", kernel_initializer=keras.initializers.Constant(0.25))
     path = folder / "ops.h5"
-    zoo.write_keras2(keras.Model(image, last(first(image))), path)
+    zoo_keras2.write_keras2(keras.Model(image, last(first(image))), path)
     with h5py.File(path, "r+") as file:
         config = json.loads(file.attrs["model_config"])
         *others, end = config["config"]["layers"]
@@ -199,7 +204,7 @@ def test_damaged_nodes_are_one_line(tmp_path: Path, nodes: Any) -> None:
 
 def test_operations_of_keras_3_come_back_from_h5(tmp_path: Path) -> None:
     """keras.ops in an .h5 file of Keras 3: its config has their arguments, but not where they come from."""
-    model = zoo.build_unet((16, 16), filters=(4, 8), after=zoo.attend)
+    model = zoo.build_unet((16, 16), filters=(4, 8), after=zoo_blocks.attend)
     model.save(tmp_path / "m.h5")
     x = draw(16, 16, 1)
     np.testing.assert_allclose(answer(tmp_path / "m.h5", tmp_path / "work", x), np.asarray(model(x)), atol=1e-5)
@@ -209,7 +214,7 @@ def test_an_operation_without_its_arguments_is_refused(tmp_path: Path) -> None:
     """A mean over unknown axes would be a guess: the layer is named, and the format that keeps them."""
     import h5py
 
-    zoo.build_unet((16, 16), filters=(4, 8), after=zoo.attend).save(tmp_path / "m.h5")
+    zoo.build_unet((16, 16), filters=(4, 8), after=zoo_blocks.attend).save(tmp_path / "m.h5")
     with h5py.File(tmp_path / "m.h5", "r+") as file:
         config = json.loads(file.attrs["model_config"])
         for layer in config["config"]["layers"]:

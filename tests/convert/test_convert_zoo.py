@@ -18,6 +18,9 @@ import cv2
 import numpy as np
 import pytest
 import zoo
+import zoo_keras2
+import zoo_layers
+import zoo_odd
 
 from convert import convert_model
 from convert.__main__ import main as edge_convert
@@ -85,7 +88,7 @@ def freeze(path: Path, work: Path, settings: Settings | None = None, **wishes: A
 def save(build: Callable[[], Any], folder: Path, suffix: str = ".keras") -> Path:
     path = folder / f"net{suffix}"
     if suffix == ".h5":
-        zoo.write_keras2(build(), path)
+        zoo_keras2.write_keras2(build(), path)
     else:
         build().save(path)
     return path
@@ -127,14 +130,13 @@ def test_a_family_answers_as_keras_does(tmp_path: Path, name: str) -> None:
     path = save(family.small, tmp_path, family.suffix)
     (tmp_path / "net.contract.toml").write_text(family.contract)
     settings = read_settings(tmp_path / "net.contract.toml")
-    size = [32, 48] if family.input_size else None
-    agree(freeze(path, tmp_path / "work", settings, input_size=size))
+    agree(freeze(path, tmp_path / "work", settings))
 
 
-@pytest.mark.parametrize("name", zoo.FEATURES)
+@pytest.mark.parametrize("name", zoo_layers.FEATURES)
 def test_layers_and_policies_answer_as_keras_do(tmp_path: Path, name: str) -> None:
     """So do nets of many kinds of layers, of operations, nested ones, and those of other types than float32."""
-    agree(freeze(save(zoo.FEATURES[name], tmp_path), tmp_path / "work"))
+    agree(freeze(save(zoo_layers.FEATURES[name], tmp_path), tmp_path / "work"))
 
 
 def test_the_whole_way_of_a_mask_and_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,30 +185,10 @@ def write_png(path: Path, image: Any) -> None:
     path.write_bytes(data.tobytes())
 
 
-REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "channels-first": (zoo.build_channels_first, "layer 'first_conv' (Conv2D) is channels_first"),
-    "four-channels": (lambda: zoo.build_unet((16, 16), 4, (8,), settled=False), "4 channels; image files have 1"),
-    "channels-in-front": (lambda: zoo.build_two_inputs((3, 16, 16), 1), "is it (batch, channels, height, width)?"),
-    "two-inputs": (lambda: zoo.build_two_inputs((16, 16, 1), 2), "it has 2 inputs (image (batch, 16, 16, 1), "),
-    "two-masks": (lambda: zoo.build_heads(["sigmoid", "sigmoid"]), "2 could be the mask: 'head_0' (1, 16, 16, 1)"),
-    "two-classes": (lambda: zoo.build_heads(["sigmoid"], kinds=2), "2 outputs that classify the image: 'kind_0'"),
-    "no-mask": (lambda: zoo.build_heads([], kinds=1), "none of its outputs is a mask (1, height, width, classes)"),
-    "logits": (lambda: zoo.build_heads(["linear"]), "no probability (the last operation is"),
-    "relu": (lambda: zoo.build_heads(["relu"]), "no probability (the last operation is Relu"),
-    "labels": (zoo.build_labels, "its last operation, ArgMax"),
-    "two-sigmoids": (lambda: zoo.build_heads(["sigmoid"], channels=2), "a sigmoid with 2 channels: 2 lesions, or a"),
-    "one-softmax": (lambda: zoo.build_heads(["softmax"]), "a softmax over one channel, which is 1 everywhere"),
-    "fewer-slices": (zoo.build_shallow_volume, "'head_mask' has 2 slices, its input 4"),
-    "bicubic": (zoo.build_bicubic, "layer 'finest': TFLite has no ResizeBicubic"),
-    "open-size": (lambda: zoo.build_unet((None, 16), 1, (8,), settled=False), "height is open; say --input-size"),
-    "fixed-batch": (lambda: zoo.build_two_inputs((16, 16, 1), 1, batch=4), "batch is fixed at 4"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", zoo_odd.REFUSED)
 def test_what_cannot_be_converted_says_why(tmp_path: Path, name: str) -> None:
     """One line that names the layer, the outputs or the shape, and what to do."""
-    build, words = REFUSED[name]
+    build, words = zoo_odd.REFUSED[name]
     path = save(build, tmp_path)
     with pytest.raises(ModelError) as caught:
         freeze(path, tmp_path / "work")
@@ -219,7 +201,7 @@ def test_what_cannot_be_converted_says_why(tmp_path: Path, name: str) -> None:
 
 def test_a_word_in_the_contract_file_decides(tmp_path: Path) -> None:
     """mask and classes name outputs, false leaves the classes out, activation makes logits a mask; typos are named."""
-    path = save(lambda: zoo.build_heads(["sigmoid", "linear"], kinds=2), tmp_path)
+    path = save(lambda: zoo_odd.build_heads(["sigmoid", "linear"], kinds=2), tmp_path)
     wishes = {"mask": "head_1", "activation": "sigmoid", "classes": {"output": "kind_1"}}
     frozen = freeze(path, tmp_path / "work", Settings(**wishes))  # type: ignore[arg-type]
     agree(frozen)
@@ -241,11 +223,11 @@ def test_a_word_in_the_contract_file_decides(tmp_path: Path) -> None:
     assert alone.session.engine.class_shape is None
 
 
-@pytest.mark.parametrize(("name", "scale", "words"), zoo.SCALES)
+@pytest.mark.parametrize(("name", "scale", "words"), zoo_odd.SCALES)
 def test_the_models_own_scaling_is_found(tmp_path: Path, name: str, scale: float, words: str) -> None:
     """Whatever a graph begins with, the contract's scale is for what it eats: 0...255 or 0...1."""
     (tmp_path / "work").mkdir()
-    loaded = load_model(save(lambda: zoo.build_scaled(name), tmp_path), tmp_path / "work")
+    loaded = load_model(save(lambda: zoo_odd.build_scaled(name), tmp_path), tmp_path / "work")
     found, offset, why = choose_scale(loaded, trace_graph(loaded))
     assert (found, offset) == (pytest.approx(scale), 0.0)
     assert re.search(words, why), why
@@ -253,7 +235,7 @@ def test_the_models_own_scaling_is_found(tmp_path: Path, name: str, scale: float
 
 def test_a_saved_model_with_two_outputs_and_its_own_scaling(tmp_path: Path) -> None:
     """A SavedModel folder has no layers left; outputs, activation and scaling are read from its graph."""
-    build = zoo.build_two_headed((32, 32), (8, 16), first=zoo.start_raw)
+    build = zoo.build_two_headed((32, 32), (8, 16), first=zoo_odd.start_raw)
     build.export(tmp_path / "saved", verbose=False)
     frozen = freeze(tmp_path / "saved", tmp_path / "work")
     agree(frozen)
@@ -263,7 +245,7 @@ def test_a_saved_model_with_two_outputs_and_its_own_scaling(tmp_path: Path) -> N
 
 def test_a_subclassed_model_of_a_trusted_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A registered model without a functional graph, its outputs in a dictionary, converts once it was called."""
-    (tmp_path / "their_nets.py").write_text(zoo.SUBCLASSED)
+    (tmp_path / "their_nets.py").write_text(zoo_odd.SUBCLASSED)
     monkeypatch.syspath_prepend(tmp_path)
     net = importlib.import_module("their_nets").Net()
     net.save(tmp_path / "never-called.keras")
@@ -274,3 +256,21 @@ def test_a_subclassed_model_of_a_trusted_module(tmp_path: Path, monkeypatch: pyt
     frozen = freeze(tmp_path / "net.keras", tmp_path / "work", trust="their_nets")
     agree(frozen)
     assert frozen.facts["classes"]["name"] == "kind"
+
+
+@pytest.mark.parametrize("name", zoo_odd.FLAT)
+def test_a_map_written_as_a_list_of_pixels_is_a_map(tmp_path: Path, name: str) -> None:
+    """(1, h w, K), (1, h, w) and (1, h w) are read as (1, h, w, K), where only one size fits; the report says so."""
+    frozen = freeze(save(zoo_odd.FLAT[name], tmp_path), tmp_path / "work")
+    agree(frozen)
+    assert frozen.facts["output_shape"][:3] in ([1, 16, 24], [1, 32, 48])
+    assert any("is read as a map" in note for note in frozen.facts["notes"])
+
+
+def test_an_answer_by_chance_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that draws random numbers when it answers is named: no two answers would agree."""
+    (tmp_path / "noisy_nets.py").write_text(zoo_odd.NOISY)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = save(importlib.import_module("noisy_nets").build, tmp_path)
+    with pytest.raises(ModelError, match="layer 'my_noise' draws random numbers"):
+        freeze(path, tmp_path / "work", trust="noisy_nets")
