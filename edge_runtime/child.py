@@ -1,8 +1,8 @@
 """The child of an isolated run: loads the model, then answers for one image after another; see `isolation`.
 
-Lines of JSON on both pipes. In: {job, options}, {out}, then {n, path, file, name} for each image. Out: {ready: facts},
-then {n, done, fresh} in the order in which images are done; {error: [class, what, why, fix]} or {bug: traceback} end
-it.
+Lines of JSON on both pipes. In: {job, options}, {out, resume}, then {n, path, file, name} for each image. Out: {ready:
+facts}, then {n, done, fresh} in the order in which images are done; {error: [class, what, why, fix]} or {bug:
+traceback} end it.
 """
 
 from __future__ import annotations
@@ -62,8 +62,10 @@ def serve(questions: IO[bytes], answers: Answers) -> None:
     second = questions.readline()
     if not second:
         return
-    out = Path(json.loads(second)["out"])
-    line = Line(Worker(out, session, load, options, read_journal(out / JOURNAL)), options.workers)
+    place = json.loads(second)
+    out = Path(place["out"])
+    earlier = read_journal(out / JOURNAL) if place["resume"] else {}
+    line = Line(Worker(out, session, load, options, earlier), options.workers)
     for text in questions:
         image = json.loads(text)
         done = line.put(Input(Path(image["path"]), image["file"], image["name"]))

@@ -11,10 +11,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from .errors import EdgeSegError, OutputError, UsageError
 from .limits import MAX_PIXELS, MAX_SECONDS
@@ -22,7 +22,7 @@ from .summary import describe_page, describe_run, own_version, printable, to_tab
 
 if TYPE_CHECKING:
     from .crew import ThreadCrew
-    from .folder import Options
+    from .folder import Counts, Crew, Options
     from .isolation import IsolatedCrew
 
 ENGINES = ("auto", "litert", "tflite-runtime")
@@ -57,6 +57,19 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-overlay", action="store_true", help="write no overlays")
     parser.add_argument("--no-gallery", action="store_true", help="write no index.html")
     parser.add_argument("--force", action="store_true", help="do all again, also in a folder that holds other files")
+    parser.add_argument(
+        "--watch",
+        type=place,
+        metavar="INBOX",
+        help="serve: segment what is dropped into INBOX, each once, until stopped",
+    )
+    parser.add_argument(
+        "--settle",
+        type=seconds,
+        default=2.0,
+        metavar="S",
+        help="of --watch: a file unchanged for S is whole (default 2)",
+    )
     parser.add_argument(
         "--isolation",
         action=argparse.BooleanOptionalAction,
@@ -105,7 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service's stop is as orderly as Ctrl-C
     try:
         with hold_back():
-            return show_info(args) if args.info else segment(args)
+            if args.info:
+                return show_info(args)
+            return segment(args) if args.watch is None else watch(args)
     except EdgeSegError as error:
         complain(error)
         return error.exit_code
@@ -238,6 +253,35 @@ def segment(args: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if counts.failed else 0
 
 
+def watch(args: argparse.Namespace) -> int:
+    """Serve a folder until told to stop."""
+    if args.inputs:
+        raise UsageError(str(args.inputs[0]), "--watch takes one folder and no other inputs", "leave it out")
+    if not args.watch.is_dir():
+        raise EdgeSegError(str(args.watch), "no such folder", "make it first")
+    from .watch import Place, Service
+
+    inbox = args.watch.absolute()
+    out = args.output or Path(f"{inbox.name or 'root'}-seg")
+    if f"{os.path.realpath(inbox)}{os.sep}".startswith(f"{os.path.realpath(out)}{os.sep}"):
+        raise UsageError(f"--watch {args.watch}", f"it lies in the output folder {out}", "choose another -o")
+    options = make_options(args)
+
+    def describe(crew: Crew, counts: Counts, spent: float) -> dict[str, Any]:
+        return describe_run(args, crew.contract, crew.facts, counts, spent)
+
+    place = Place(inbox, out, args.recursive, args.settle)
+    service = Service(place, options, lambda beat: gather_crew(args, options, beat), describe, complain)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, service.stop)
+    if not args.quiet:
+        print(f"edge-seg: watching {printable(str(inbox))}; results in {printable(str(out))}", file=sys.stderr)
+    service.run()
+    if not args.quiet:
+        print(f"edge-seg: stopped; {service.ok} segmented, {service.failed} failed in all", file=sys.stderr)
+    return 0
+
+
 def make_options(args: argparse.Namespace) -> Options:
     """Return what a run writes and what an image may cost."""
     from .folder import Options
@@ -254,13 +298,15 @@ def make_options(args: argparse.Namespace) -> Options:
     )
 
 
-def gather_crew(args: argparse.Namespace, options: Options) -> ThreadCrew | IsolatedCrew:
+def gather_crew(
+    args: argparse.Namespace, options: Options, beat: Callable[[], None] = lambda: None
+) -> ThreadCrew | IsolatedCrew:
     """Return who segments: a child process, unless told to do it in this one."""
     from .isolation import IsolatedCrew, Job
 
     job = Job(args.model, args.engine, args.threads or default_threads(args.workers), args.threshold)
     if args.isolation:
-        return IsolatedCrew(job, options)
+        return IsolatedCrew(job, options, beat)
     from .crew import ThreadCrew
     from .session import Session
 

@@ -15,17 +15,18 @@ TEMPORARY = ".tmp-edge-seg-"  # begins the name of a file that is being written
 ROOM = "make room or choose another folder with -o"
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, sync: bool = True) -> None:
     """Write a file whole or not at all: temporary file beside it, fsync, rename; makes its folder.
 
+    sync: False for what a power cut may take, and what is written so often that it would wear out a card.
     Raises: OutputError if that fails; nothing is left behind then.
     """
-    with write_slowly(path) as file:
+    with write_slowly(path, sync) as file:
         file.write(data)
 
 
 @contextmanager
-def write_slowly(path: Path) -> Iterator[BinaryIO]:
+def write_slowly(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
     """Give a file to write to that takes its name at the end, whole, or never; makes its folder.
 
     Raises: OutputError if that fails; nothing is left behind then.
@@ -37,8 +38,9 @@ def write_slowly(path: Path) -> Iterator[BinaryIO]:
         try:
             with temporary.open("xb") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -80,7 +80,7 @@ def run_folder(
     with lock(out):
         sweep(out)
         earlier = {} if options.force else read_journal(out / JOURNAL)
-        write_journal(out / JOURNAL, earlier)
+        write_journal(out / JOURNAL, earlier.values())
         names = columns(crew.contract)
         ok = failed = kept = 0
         try:

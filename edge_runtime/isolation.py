@@ -61,6 +61,7 @@ class IsolatedCrew:
         """
         self.job, self.options, self.beat = job, options, beat
         self.last = time.monotonic()  # when an image was sent, or answered
+        self.place: tuple[Path, bool] | None = None  # what the child was told of the outputs
         self.process = start_child()  # its imports take longer than what follows
         try:
             self.contract = read_contract(job.model or DEFAULT, verify=True)
@@ -83,7 +84,7 @@ class IsolatedCrew:
 
     def work(self, inputs: Iterator[Input], out: Path, earlier: Mapping[str, Done]) -> Generator[Answer]:
         """Yield what is known of each input, in order. The child reads `earlier` in OUT's journal by itself."""
-        self.send({"out": str(out)})
+        self.begin(out, bool(earlier))
         held: deque[tuple[int, Input]] = deque()  # in order: asked, not yielded
         answers: dict[int, Answer] = {}
         count, most = 0, self.options.workers + AHEAD
@@ -102,7 +103,7 @@ class IsolatedCrew:
                 try:
                     self.listen(answers)
                 except Died:
-                    self.replace(out)
+                    self.replace()
                     self.find_culprits([pair for pair in held if pair[0] not in answers], answers, out)
         finally:
             if len(held) > len(answers):  # interrupted: nobody waits for what is under way
@@ -117,7 +118,7 @@ class IsolatedCrew:
                     self.listen(answers)
             except Died as death:
                 answers[number] = self.fail(item, str(death), out), True
-                self.replace(out)
+                self.replace()
 
     def fail(self, item: Input, why: str, out: Path) -> Done:
         """Return what is known of an image that cost a child."""
@@ -178,12 +179,20 @@ class IsolatedCrew:
                 raise RuntimeError(f"in the child:\n{message['bug']}")
         return found
 
-    def replace(self, out: Path) -> None:
+    def begin(self, out: Path, resume: bool) -> None:
+        """Tell the child where the outputs go, unless it knows."""
+        if self.place != (out, resume):
+            self.place = out, resume
+            self.send({"out": str(out), "resume": resume})
+
+    def replace(self) -> None:
         """Start a new child where the old one is gone."""
+        place, self.place = self.place, None
         self.kill()
         self.process = start_child()
         self.load()
-        self.send({"out": str(out)})
+        if place is not None:
+            self.begin(*place)
         self.last = time.monotonic()
 
     def say_end(self) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import OutputError
-from .files import ROOM, write_file
+from .files import ROOM, write_slowly
 
 Row = dict[str, str]
 JOURNAL, LOCK = "journal.jsonl", ".lock"
@@ -25,6 +25,7 @@ class Done:
     key: str
     row: Row
     outputs: Mapping[str, int]
+    state: str = ""  # of the input file, where a service goes by it: see `inbox`
 
 
 def outputs_stand(out: Path, outputs: Mapping[str, int]) -> bool:
@@ -36,20 +37,26 @@ def outputs_stand(out: Path, outputs: Mapping[str, int]) -> bool:
 
 
 def read_journal(path: Path) -> dict[str, Done]:
-    """Return {file: Done} of an earlier run; a last line that was cut off by a crash is not counted."""
+    """Return {file: Done} of what an earlier run has made; a last line that was cut off by a crash is not counted."""
+    return {done.row["file"]: done for done in scan_journal(path) if done.row.get("status") == "ok"}
+
+
+def scan_journal(path: Path) -> Iterator[Done]:
+    """Yield the lines of a journal, the later ones of a file too; none where there is no journal."""
     if not path.is_file():
-        return {}
+        return
     try:
-        lines = path.read_text("utf-8", "replace").splitlines()
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            yield from filter(None, map(from_line, lines))
     except OSError as error:
         raise OutputError(str(path), error.strerror or str(error), "choose another folder with -o") from None
-    found = (from_line(line) for line in lines)
-    return {done.row["file"]: done for done in found if done}
 
 
-def write_journal(path: Path, earlier: Mapping[str, Done]) -> None:
+def write_journal(path: Path, earlier: Iterable[Done]) -> None:
     """Write the journal anew, one line for each image."""
-    write_file(path, "".join(to_line(done) for done in earlier.values()).encode())
+    with write_slowly(path) as file:
+        for done in earlier:
+            file.write(to_line(done).encode())
 
 
 def append_journal(journal: BinaryIO, done: Done) -> None:
@@ -70,7 +77,7 @@ def from_line(line: str) -> Done | None:
     """Return what a journal line says, None where it is cut off or not this program's."""
     try:
         done = Done(**json.loads(line))
-        texts = (done.key, done.row["file"], *done.row, *done.row.values(), *done.outputs)
+        texts = (done.key, done.state, done.row["file"], *done.row, *done.row.values(), *done.outputs)
         sizes = done.outputs.values()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
@@ -80,7 +87,8 @@ def from_line(line: str) -> Done | None:
 
 def to_line(done: Done) -> str:
     """Return a journal line; ASCII, so that file names that are not UTF-8 come back as they were."""
-    return json.dumps({"key": done.key, "row": done.row, "outputs": dict(done.outputs)}) + "\n"
+    state = {"state": done.state} if done.state else {}
+    return json.dumps({"key": done.key, "row": done.row, "outputs": dict(done.outputs), **state}) + "\n"
 
 
 @contextmanager

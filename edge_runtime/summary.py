@@ -44,12 +44,17 @@ def describe_run(
         "workers": args.workers,
         "counts": asdict(counts),
         "images_per_second": round((counts.inputs - counts.kept) / seconds, 3),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() - seconds)),
+        "started": now_text(-seconds),
         "seconds": round(seconds, 3),
         "host": describe_host(),
         "arguments": [str(item) for item in args.inputs]
         + [f"{key}={value}" for key, value in sorted(vars(args).items()) if key != "inputs" and value],
     }
+
+
+def now_text(seconds: float = 0.0) -> str:
+    """Return the local time, so many seconds from now, with its offset: 2026-01-31T12:00:00+0100."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time() + seconds))
 
 
 def describe_host() -> dict[str, Any]:
