@@ -9,23 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
+MOST_SHARES = 200  # pixels that share one: the mean of one lit and 199 dark ones still rounds to 1 of 255
 
 
 def draw_sprite(
     image8: Pixels, mask: npt.NDArray[np.generic], overlay: Pixels, contour: Pixels, side: int = 224
 ) -> Pixels:
     """Original, mask, overlay and contour side by side, each letterboxed into a square: (side, 4 * side, 3) RGB."""
-    views = (to_rgb(image8), to_white(mask), overlay, contour)
+    views = (image8, to_white(mask), overlay, contour)
     squares = [letterbox(view, side, whole=number == 1) for number, view in enumerate(views)]
     return np.concatenate(squares, axis=1)  # (side, 4 * side, 3)
 
 
-def to_rgb(image8: Pixels) -> Pixels:
-    return image8 if image8.ndim == 3 else np.repeat(image8[..., None], 3, axis=2)  # (H, W, 3)
-
-
 def to_white(mask: npt.NDArray[np.generic]) -> Pixels:
-    return np.where(mask != 0, 255, 0).astype(np.uint8)  # (H, W): one channel until it is small
+    return np.asarray((mask != 0) * np.uint8(255), np.uint8)  # (H, W): one channel until it is small
 
 
 def letterbox(view: Pixels, side: int, whole: bool = False) -> Pixels:
@@ -34,10 +31,11 @@ def letterbox(view: Pixels, side: int, whole: bool = False) -> Pixels:
     scale = side / max(height, width)
     size = max(1, round(height * scale)), max(1, round(width * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST if whole else cv2.INTER_LINEAR
-    source: npt.NDArray[Any] = np.ascontiguousarray(view, np.float32 if whole else np.uint8)
+    fades = whole and height * width > MOST_SHARES * size[0] * size[1]
+    source: npt.NDArray[Any] = np.ascontiguousarray(view, np.float32 if fades else np.uint8)
     small = cv2.resize(source, size[::-1], interpolation=method)
     top, left = (side - size[0]) // 2, (side - size[1]) // 2
     square = np.zeros((side, side, 3), np.uint8)
     shrunk = to_white(small) if whole else np.asarray(small, np.uint8)
-    square[top : top + size[0], left : left + size[1]] = to_rgb(shrunk)
+    square[top : top + size[0], left : left + size[1]] = shrunk if shrunk.ndim == 3 else shrunk[:, :, None]
     return square

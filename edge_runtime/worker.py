@@ -17,7 +17,7 @@ from .contract import Contract
 from .errors import EdgeSegError, EngineError, ImageError, ModelError, OutputError
 from .files import write_file
 from .folder import Options, discard_outputs, sprite_name
-from .images import decode_image, encode_jpeg, encode_png, read_bytes
+from .images import decode_image, encode_jpeg, encode_mask, encode_png, read_bytes
 from .inputs import Input
 from .journal import Done, Row, outputs_stand
 from .overlay import draw_contour, draw_overlay, to_picture
@@ -130,7 +130,7 @@ class Worker:
     def write(self, item: Input, image: Image, result: Result) -> dict[str, int]:
         """Write an image's outputs; return their relative names and sizes."""
         mask = to_mask(result, self.contract)
-        files = {f"masks/{item.name}": encode_png(mask)}
+        files = {f"masks/{item.name}": encode_mask(mask)}
         if self.options.probability:
             files[f"probability/{item.name}"] = encode_png(np.rint(result.probability * 65535).astype(np.uint16))
         if self.options.overlay or self.options.gallery:
@@ -140,7 +140,8 @@ class Worker:
                 files[f"overlays/{item.name}"] = encode_png(overlay)
             if self.options.gallery:
                 contour = draw_contour(picture, result.labels, self.colours)
-                files[sprite_name(item.name)] = encode_jpeg(draw_sprite(picture, mask, overlay, contour))
+                original = picture[:, :, 0] if image.ndim == 2 else picture  # grey: a third of the work to shrink
+                files[sprite_name(item.name)] = encode_jpeg(draw_sprite(original, mask, overlay, contour))
         for name, data in files.items():
             try:
                 write_file(self.out / name, data)
