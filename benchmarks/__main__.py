@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if args.command == "run":
             return run_benchmark(args, given)
+        if args.command == "throughput":
+            return tell_throughput(args)
         return report(args) if args.command == "report" else compare(args)
     except EdgeSegError as error:
         print(f"{PROGRAM}: error: {printable(str(error))}", file=sys.stderr)
@@ -149,6 +152,26 @@ def compare(args: argparse.Namespace) -> int:
     for line in undecided:
         print(f"{PROGRAM}: gate undecided: {printable(line)}", file=sys.stderr)
     return EXIT_GATE if failed else EXIT_DOUBTFUL if undecided else 0
+
+
+def tell_throughput(args: argparse.Namespace) -> int:
+    """Measure how much of the engine's speed a folder run keeps, and print it."""
+    from edge_runtime.files import write_file
+
+    from .throughput import measure_throughput
+    from .throughput import to_table as to_lines
+
+    if not args.images.is_dir():
+        raise UsageError(f"--images {args.images}", "no such folder", "give a folder of images")
+    line = StatusLine()
+    try:
+        result = measure_throughput(args.model, args.images, args.count, args.rounds, args.engine, line.show)
+    finally:
+        line.clear()
+    if args.output:
+        write_file(args.output, (json.dumps(result, indent=1) + "\n").encode())
+    print(to_lines(result), flush=True)
+    return 0
 
 
 def print_claims(result: dict[str, Any], path: Path) -> None:

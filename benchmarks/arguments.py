@@ -30,10 +30,11 @@ def make_parser() -> Parser:
         epilog="Exit: 0 done; 1 error; 2 usage; 3 the run is invalid or inconclusive (it is written all the same); "
         "7 a gate failed; 130 interrupted.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run | report | compare")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run | report | compare | throughput")
     add_run(commands.add_parser("run", help="measure models and write a result with its report"))
     add_report(commands.add_parser("report", help="write the report of a result again"))
     add_compare(commands.add_parser("compare", help="results side by side"))
+    add_throughput(commands.add_parser("throughput", help="how much of the engine's speed a folder run keeps"))
     return parser
 
 
@@ -84,6 +85,18 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
                         "beyond them")  # fmt: skip
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     add_claims(parser)
+
+
+def add_throughput(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `throughput`."""
+    parser.add_argument("model", nargs="?", type=place, metavar="M.tflite", help="default: the embedded model")
+    parser.add_argument("--images", type=place, required=True, metavar="DIR", help="what to run on")
+    parser.add_argument(
+        "--count", type=positive, default=1000, metavar="N", help="files of a folder run (default 1000)"
+    )
+    parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="default 3")
+    parser.add_argument("--engine", default="litert", help="default litert")
+    parser.add_argument("-o", "--output", type=place, metavar="RESULT.json", help="write the raw figures there")
 
 
 def add_workload(parser: argparse.ArgumentParser) -> None:
