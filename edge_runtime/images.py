@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -45,6 +48,7 @@ FOREIGN = {  # what is often found under an image's name: (where, signature): wh
     (0, b"\x1f\x8b"): "a gzip archive",
     (0, b"PK\x03\x04"): "a ZIP archive",
 }
+LAMENT = threading.Lock()  # for one thread at a time: file descriptor 2 is everybody's
 WHOLE = "copy the file again from its source"
 
 
@@ -107,7 +111,8 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image:
     if pixels is None or sorted(pixels.shape[:2]) != sorted((height, width)):
         raise ImageError(name, f"damaged {kind}: it does not decode", WHOLE)
     probe = PROBES[kind](data) if kind in PROBES else None
-    again = pixels if probe is None else decode(probe, flags)
+    with without_lament():
+        again = pixels if probe is None else decode(probe, flags)
     if again is None or not np.array_equal(pixels, again):
         raise ImageError(name, f"damaged {kind}: pixels are missing", WHOLE)
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -121,6 +126,25 @@ def decode(data: bytes, flags: int) -> Image | None:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (cv2.error, MemoryError):
         return None
+
+
+@contextmanager
+def without_lament() -> Iterator[None]:
+    """Keep libjpeg's word on a probe's added bytes off stderr, where it would stand once for each honest JPEG.
+
+    It has no switch for it. What others write to file descriptor 2 meanwhile is passed on.
+    """
+    if sys.__stderr__ is None or not hasattr(os, "memfd_create"):  # descriptor 2 may be any file then
+        yield
+        return
+    with LAMENT, os.fdopen(os.memfd_create("stderr"), "w+b") as held, os.fdopen(os.dup(2), "wb", 0) as ours:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(ours.fileno(), 2)
+            held.seek(0)
+            ours.writelines(line for line in held if b"extraneous bytes before marker" not in line)
 
 
 def to_rgb(pixels: Image) -> Image:

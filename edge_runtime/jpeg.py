@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .formats import HEADER, MIDDLE, UnreadKind, check_size
+from .formats import HEADER, MIDDLE, MOST_PARTS, UnreadKind, check_size
 
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # not a stuffed byte, not a restart
 RESTART = re.compile(rb"\xff([\xd0-\xd7])")  # quick, most scans have none
@@ -19,6 +19,7 @@ DHT, DQT, DRI, SOS, EOI = 0xC4, 0xDB, 0xDD, 0xDA, 0xD9
 FRAMES = {*range(0xC0, 0xD0)} - {DHT, 0xC8, 0xCC}
 BASELINE, EXTENDED, PROGRESSIVE = 0xC0, 0xC1, 0xC2
 ARITHMETIC = (0xC9, 0xCA)
+MOST_SCANS = 100  # programs write ten; each costs a decoder a walk over all pixels
 FILLER = bytes(k * 89 % 253 + 1 for k in range(2, 66))  # begins with a 1 bit, no byte is 0 or 255
 
 
@@ -38,7 +39,7 @@ def check_jpeg(data: bytes, max_pixels: int) -> tuple[int, int]:
 
     Raises: ValueError, struct.error, IndexError.
     """
-    frame, interval = None, 0
+    frame, interval, scans = None, 0, 0
     tables: set[tuple[str, int]] = set()
     for marker, start, end, scan_end in read_segments(data):
         body = data[start:end]
@@ -56,6 +57,9 @@ def check_jpeg(data: bytes, max_pixels: int) -> tuple[int, int]:
         elif marker == SOS:
             if frame is None:
                 raise ValueError(HEADER)
+            scans += 1
+            if scans > MOST_SCANS:
+                raise UnreadKind(f"in more than {MOST_SCANS} scans")
             units = read_scan(frame, body, tables)
             check_restarts(data, end, scan_end, (units - 1) // interval if interval else 0)
     if frame is None or any(bits != 0 for left in frame.left.values() for bits in left):
@@ -66,7 +70,10 @@ def check_jpeg(data: bytes, max_pixels: int) -> tuple[int, int]:
 def read_segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
     """Yield a JPEG's segments to its end marker: (marker, where its body begins, ends, where its scan ends)."""
     place = 2
-    while found := MARKER.search(data, place):
+    for _ in range(MOST_PARTS):
+        found = MARKER.search(data, place)
+        if not found:
+            raise ValueError(MIDDLE)
         if data[place : found.start()].strip(b"\xff"):
             raise ValueError("a marker is missing")
         marker, start = data[found.start() + 1], found.end()
@@ -81,7 +88,7 @@ def read_segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
                 raise ValueError(MIDDLE)
             place = following.start()
         yield marker, start + 2, end, place
-    raise ValueError(MIDDLE)
+    raise UnreadKind(f"in more than {MOST_PARTS} segments")
 
 
 def read_quantizers(body: bytes) -> set[tuple[str, int]]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from .formats import HEADER, MIDDLE, UnreadKind, check_size
+from .formats import HEADER, MIDDLE, MOST_PARTS, UnreadKind, check_size
 
 TAGS = {
     "width": 256, "height": 257, "bits": 258, "compression": 259, "colours": 262, "order": 266, "samples": 277,
@@ -24,7 +24,6 @@ DEFAULTS = {"bits": (1,), "compression": (1,), "order": (1,), "samples": (1,), "
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE = 0, 1, 2, 3
 SAMPLES = {WHITE_IS_ZERO: (1,), BLACK_IS_ZERO: (1,), RGB: (3, 4), PALETTE: (1,)}
 UNASSOCIATED_ALPHA = 2
-MOST_BLOCKS = 100_000
 CLEAR, END_OF_CODES, FIRST_STRING = 256, 257, 258
 # The width of the k-th code after a clear: the table grows by one string a code and wants a bit more one code early.
 WIDTHS = np.repeat([9, 10, 11, 12], [254, 512, 1024, 2050])
@@ -134,7 +133,7 @@ def read_tiff_values(data: bytes, order: str, place: int, kind: int, number: int
         return ()
     if number * struct.calcsize(letter) > 4:
         (place,) = struct.unpack(order + "I", data[place : place + 4])
-    if number > MOST_BLOCKS:
+    if number > MOST_PARTS:
         raise ValueError(HEADER)
     return struct.unpack_from(f"{order}{number}{letter}", data, place)
 

@@ -314,11 +314,12 @@ def test_a_folder_that_changes_while_it_is_read(tmp_path: Path) -> None:
 
 
 NAMES = (
-    "line\nbreak.png", "carriage\rreturn.png", "tab\there.png", 'quo"te.png', "a, comma.png", "'single'.png", "-o.png",
-    "--help.png", "$(rm -rf x).png", "%s%n.png", "semi;colon.png", "back\\slash.png", "star*.png", "é.png", "日本語.png",
-    "שלום.png",
-    "\u202egnp.exe.png", "\U0001f9e0\U0001f3fd.png", "\u2028\u2029.png", "\x1b[31mred.png", "\x7f.png",
-    "=cmd|' '!A0.png", "CON.png", "dot..png", " .png", "x" * 251 + ".png", "é" * 125 + "x.png", "UPPER.PNG",
+    "line\nbreak.png", "carriage\rreturn.png", "tab\there.png", 'quo"te.png',
+    "a, comma.png", "'single'.png", "-o.png", "--help.png", "$(rm -rf x).png", "%s%n.png",
+    "semi;colon.png", "back\\slash.png", "star*.png", "é.png", "日本語.png", "שלום.png",
+    "\u202egnp.exe.png", "\U0001f9e0\U0001f3fd.png", "\u2028\u2029.png",
+    "\x1b[31mred.png", "\x7f.png", "=cmd|' '!A0.png", "CON.png", "dot..png", " .png",
+    "x" * 251 + ".png", "é" * 125 + "x.png", "UPPER.PNG",
     os.fsdecode(b"\xff\xfe\x80.png"), os.fsdecode(b"half\xe2\x82.png"),
 )  # fmt: skip
 

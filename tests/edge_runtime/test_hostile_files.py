@@ -20,7 +20,7 @@ from malformed import hostile_bmp, hostile_jpeg, hostile_other, hostile_png, hos
 from malformed.case import Array, Case
 
 from edge_runtime.errors import ImageError
-from edge_runtime.images import MAX_PIXELS, decode_image, read_bytes, read_image
+from edge_runtime.images import MAX_PIXELS, decode_image, read_bytes, read_image, without_lament
 
 FAMILIES = (hostile_png, hostile_jpeg, hostile_tiff, hostile_bmp, hostile_other)
 CASES = {case.name: case for family in FAMILIES for case in family.list_cases()}
@@ -273,6 +273,16 @@ def test_a_scan_that_is_cut_and_ended_is_refused(name: str, part: int) -> None:
             assert found.shape == whole.shape
             assert np.abs(found.astype(int) - whole).max() <= 4
     assert lost <= 5
+
+
+def test_honest_jpegs_are_read_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    """Reading whole JPEGs of all kinds writes nothing to stderr, and what others write there meanwhile is not lost."""
+    for name in ("kind-extended.jpg", "progressive.jpg", "restarts.jpg", "colour-progressive.jpg", "cmyk.jpg"):
+        attempt(CASES[name].make(), name)
+    assert capfd.readouterr() == ("", "")
+    with without_lament():
+        os.write(2, b"another thread's words\n")
+    assert capfd.readouterr() == ("", "another thread's words\n")
 
 
 def test_long_runs_of_markers_take_no_time() -> None:

@@ -119,6 +119,8 @@ def scans(blocks: Array) -> Iterator[tuple[object, ...]]:
     size = len(whole) - 2 - start
     for share in (0, 1, 2, 3):
         yield f"scan-cut-{share}-of-4-then-end", whole[: start + size * share // 4] + END, BROKEN
+    yield "scans-127", make_many_scans, "more than 100 scans"
+    yield "segments-200000", make_jpeg(blocks, segment(b"\xe5", b"") * 200_000), "more than 100000 segments"
     yield "scan-extra-bytes", whole[:-2] + bytes(range(40)) + END, wanted
     yield "scan-fill-bytes", whole[:-2] + b"\xff" * 9 + END, wanted
     yield (
@@ -176,6 +178,18 @@ def scans(blocks: Array) -> Iterator[tuple[object, ...]]:
                 b"".join(part if part[1] != 0xDA else part[:2] + strip_restarts(part[2:]) for part in parts),
                 BROKEN,
             )
+
+
+def make_many_scans() -> bytes:
+    """A progressive JPEG of 4,096 x 4,096 pixels in two scans for each coefficient: each costs a walk over all."""
+    parts = split(encode(np.zeros((8, 8), np.uint8), cv2.IMWRITE_JPEG_PROGRESSIVE, 1))
+    head = [part for part in parts if part[1] not in (0xDA, 0xD9)]
+    frame = next(part for part in parts if part[1] == 0xC2)
+    head[head.index(frame)] = frame[:5] + struct.pack(">HH", 4096, 4096) + frame[9:]
+    scans = [segment(b"\xda", b"\1\1\0\0\0\0") + b"\0"]
+    for bits in (b"\1", b"\x10"):
+        scans += [segment(b"\xda", b"\1\1\0" + bytes([k, k]) + bits) + b"\0" for k in range(1, 64)]
+    return b"".join([*head, *scans, END])
 
 
 def strip_restarts(data: bytes) -> bytes:

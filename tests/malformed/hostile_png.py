@@ -212,6 +212,7 @@ def structure(good: Array) -> Iterator[tuple[object, ...]]:
     yield "text-mode-transfer", whole.replace(b"\n", b"\r\n"), "header"
     yield "high-bit-stripped", bytes(byte & 127 for byte in whole), "not a PNG"
     yield "base64", b"iVBORw0KGgoAAAANSUhEUg" + bytes(30), "not a PNG"
+    yield "chunks-200000", join([head, *[(b"teXt", b"")] * 200_000, idat, iend]), "more than 100000 chunks"
     yield "garbage-after", whole + bytes(range(256)) * 40, good
     yield "second-png-after", whole + whole, good
     yield "zip-after", whole + b"PK\x03\x04" + bytes(100), good

@@ -327,6 +327,8 @@ def structure() -> Iterator[tuple[object, ...]]:
     yield "strips-overlapping", same, np.repeat(grey[:1], 13, axis=0), 0, ""
     yield "strips-fewer-offsets", change(strips, 273, count=12), BROKEN
     yield "strips-fewer", change(change(strips, 273, count=12), 279, count=12), "TIFF"
+    thin = make_tiff(np.zeros((150_000, 1), np.uint8), rows=1)
+    yield "strips-150000", thin, BROKEN
     yield "strips-one", change(change(strips, 273, 8, count=1), 279, 221, count=1), "TIFF"
     yield "strips-table-outside", change(strips, 273, len(strips)), BROKEN
     sub = make_tiff(grey, more=[(330, LONG, [8])])
