@@ -178,7 +178,8 @@ def make_memory() -> IO[bytes]:
 
 def complain(error: object) -> None:
     """Print an error, one line whatever the names in it hold."""
-    print(f"edge-seg: error: {printable(str(error))}", file=sys.stderr)
+    if sys.stderr is not None:  # print would take stdout for it
+        print(f"edge-seg: error: {printable(str(error))}", file=sys.stderr)
 
 
 def say(text: str) -> None:

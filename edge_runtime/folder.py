@@ -18,7 +18,7 @@ from .contract import Contract
 from .errors import ModelError, OutputError
 from .files import TEMPORARY, write_slowly
 from .gallery import write_gallery
-from .inputs import Input
+from .inputs import Input, name_input
 from .journal import JOURNAL, LOCK, Done, Row, append_journal, lock, read_journal, write_journal
 from .limits import MAX_PIXELS, MAX_SECONDS
 from .results import RESULTS, columns, read_rows, to_cells, write_line
@@ -99,7 +99,22 @@ def run_folder(
                     progress(ok + failed)
         finally:
             sweep(out)
+        check_masks(out)
     return Counts(ok + failed, ok, failed, kept)
+
+
+def check_masks(out: Path) -> None:
+    """Look for the masks that results.csv tells of; without them it is no result. Raises: OutputError."""
+    made = (row["file"] for row in read_rows(out / RESULTS) if row["status"] == "ok")
+    try:
+        missing = sum(not (out / "masks" / name_input(Path(file), file).name).is_file() for file in made)
+        if missing:
+            (out / RESULTS).unlink()
+    except OSError as error:
+        raise OutputError(str(out), error.strerror or str(error), "the same command makes what is missing") from None
+    if missing:
+        why = f"{missing} masks were removed while the run wrote there"
+        raise OutputError(str(out), why, "the same command makes them again")
 
 
 def sprite_name(name: str) -> str:

@@ -93,7 +93,19 @@ sys.exit(main(sys.argv[4:]))
 def test_a_disk_that_fails_at_a_flush(images: Path, whole: Path, tmp_path: Path, code: int, turn: int) -> None:
     """A quota or a dying card that shows only at a flush, the first or a later one, stops the run in one line."""
     out = tmp_path / "out"
-    command = [sys.executable, "-c", FAILING, "fsync", str(code), str(turn), str(images), "-o", str(out), *OPTIONS]
+    command = [
+        sys.executable,
+        "-c",
+        FAILING,
+        "fsync",
+        str(code),
+        str(turn),
+        str(images),
+        "-o",
+        str(out),
+        *OPTIONS,
+        "--no-isolation",
+    ]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert_stopped_and_resumed(images, out, whole, (found.returncode, found.stderr), os.strerror(code))
 
@@ -394,7 +406,7 @@ sys.exit(main(sys.argv[1:]))
 def test_a_clock_that_jumps(images: Path, whole: Path, tmp_path: Path) -> None:
     """A clock that goes back a day at each look, and files from the future and from 1970, change nothing."""
     out = tmp_path / "out"
-    command = [sys.executable, "-c", CLOCK, str(images), "-o", str(out), *OPTIONS]
+    command = [sys.executable, "-c", CLOCK, str(images), "-o", str(out), *OPTIONS, "--no-isolation"]
     found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
     assert_same(out, whole)
