@@ -2,8 +2,9 @@
 
 Specification, edge-seg/1
 =========================
-A stamped model is a TFLite flatbuffer (bytes 4 to 8 are `TFL3`) followed at once by a ZIP archive with the one entry
-`contract.json`. TFLite interpreters ignore what follows the flatbuffer; every ZIP reader finds the archive.
+A stamped model is a TFLite flatbuffer (bytes 4 to 8 are `TFL3`) followed at once by a ZIP archive with the entry
+`contract.json`, and before it perhaps `golden.json`. TFLite interpreters ignore what follows the flatbuffer; every ZIP
+reader finds the archive.
 
 The tail, for a JSON text of N bytes (N <= 65536), little-endian, 124 + N bytes in all:
 
@@ -21,11 +22,21 @@ The tail, for a JSON text of N bytes (N <= 65536), little-endian, 124 + N bytes 
     89 + N       13  contract.json
     102 + N      22  50 4B 05 06, 00 00, 00 00, 01 00, 01 00, 3B 00 00 00, 43 + N (four bytes), 00 00: the end record
 
-Offsets count from the start of the tail. A reader rebuilds the tail from the JSON and wants it byte for byte.
+Offsets count from the start of the tail. With a golden.json of G bytes (G <= 65536) the tail has 222 + G + N bytes, all
+integers as above:
+
+    at            bytes   what
+    0             41 + G  golden.json's local header, its name of 0B 00 bytes, and its G bytes
+    41 + G        43 + N  contract.json's, as above
+    84 + G + N        57  golden.json's central directory, its header at 0
+    141 + G + N       59  contract.json's, its header at 41 + G
+    200 + G + N       22  the end record: 02 00, 02 00, 74 00 00 00, 84 + G + N (four bytes), 00 00
+
+A reader rebuilds the tail from the JSON texts and wants it byte for byte.
 
 The JSON is canonical: UTF-8, keys sorted, no spaces, no NaN or infinity, no key twice, floats as Python's repr.
-Every field but `classes` is required, none has a default, what is not known is written as null, and no other field is
-allowed:
+Every field but `classes`, `triage` and `golden` is required, none has a default, what is not known is written as null,
+and no other field is allowed:
 
     format        "edge-seg/1"
     model         id, version; bytes, sha256 of the flatbuffer before the tail
@@ -38,6 +49,11 @@ allowed:
     classes       only where the model also says what the whole image shows: shape [1, N]; activation softmax | sigmoid;
                   labels: N names, the most probable counts; of a single sigmoid two, the first below one half
     threshold     value in (0, 1), exclusive; from: where it comes from
+    triage        only where it is known what to doubt, else nothing is: count, of the images that were measured; blank,
+                  saturated, largest, margin in [0, 1] and fragments >= 1: limits of the flags of these names; ranges:
+                  {feature: [low, high]}, any of side, aspect, mean, contrast, border, dark, edges, symmetry, colour,
+                  in which images lie that are like those the model was made for. What they mean: edge_runtime/triage.py
+    golden        only where the tail has a golden.json: bytes, sha256 of it. What it holds: edge_runtime/golden.py
     recipe        how the weights were stored, by its name in convert
     calibration   null | count, sha256 of the images that set the activation ranges
     source        sha256 of the trained model; versions {package: version} that converted it
@@ -68,9 +84,9 @@ from .errors import ContractError, ModelError
 T = TypeVar("T")
 
 FORMAT = "edge-seg/1"
-ENTRY = b"contract.json"
-MAX_JSON_BYTES = 65536
-TAIL_OVERHEAD = 124
+ENTRY, GOLDEN_ENTRY = b"contract.json", b"golden.json"
+MAX_JSON_BYTES = MAX_GOLDEN_BYTES = 65536
+TAIL_OVERHEAD, GOLDEN_OVERHEAD = 124, 98
 MAX_SIDE = 16384
 MAX_LABELS = 256  # with the background: a mask is 8-bit
 MAX_CLASSES = 1000
@@ -78,6 +94,8 @@ DTYPES = ("float32", "int8", "uint8")
 COLOURS = {"grey": 1, "rgb": 3}  # name: channels
 RESIZES = ("stretch-area",)
 ACTIVATIONS = ("sigmoid", "softmax")
+TRIAGE_LIMITS = ("blank", "saturated", "largest", "margin")
+TRIAGE_RANGES = ("side", "aspect", "mean", "contrast", "border", "dark", "edges", "symmetry", "colour")
 UNSTAMPED = "0" * 64  # stands for a SHA-256 that `stamp_contract` fills in
 CONVERT = "convert it with python -m convert"
 AGAIN = "convert the model again"
@@ -215,6 +233,46 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class Triage:
+    """Where an image or a mask is to be doubted; what each means stands in edge_runtime/triage.py."""
+
+    count: int
+    blank: float
+    saturated: float
+    largest: float
+    fragments: int
+    margin: float
+    ranges: Mapping[str, tuple[float, float]]
+
+    def __post_init__(self) -> None:
+        _integer("triage.count", self.count, 0, 2**31)
+        _integer("triage.fragments", self.fragments, 1, 2**31)
+        for name in TRIAGE_LIMITS:
+            if not 0 <= _number(f"triage.{name}", getattr(self, name)) <= 1:
+                _fail(f"contract field 'triage.{name}' is {getattr(self, name)!r}, not from 0 to 1")
+        if not isinstance(self.ranges, Mapping):
+            _fail("contract field 'triage.ranges' is not {feature: [low, high]}")
+        _take("triage.ranges", dict(self.ranges), (), optional=TRIAGE_RANGES)
+        for name, span in self.ranges.items():
+            if not isinstance(span, tuple) or len(span) != 2:
+                _fail(f"contract field 'triage.ranges.{name}' is not two numbers [low, high]")
+            if not _number(f"triage.ranges.{name}", span[0]) <= _number(f"triage.ranges.{name}", span[1]):
+                _fail(f"contract field 'triage.ranges.{name}' is {list(span)}, not [low, high]")
+
+
+@dataclass(frozen=True)
+class GoldenFacts:
+    """Length and SHA-256 of the tail's golden.json."""
+
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _integer("golden.bytes", self.bytes, 1, MAX_GOLDEN_BYTES)
+        _sha256("golden.sha256", self.sha256)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The images that set the activation ranges of a full-integer model."""
 
@@ -259,6 +317,8 @@ class Contract:
     format: str = FORMAT
     digest: str = UNSTAMPED
     classes: ClassSpec | None = None
+    triage: Triage | None = None
+    golden: GoldenFacts | None = None  # filled in by `stamp_contract`
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
@@ -270,6 +330,10 @@ class Contract:
             _fail("contract field 'calibration' is neither null nor {count, sha256}")
         if self.classes is not None and not isinstance(self.classes, ClassSpec):
             _fail("contract field 'classes' is not {shape, activation, labels}")
+        if self.triage is not None and not isinstance(self.triage, Triage):
+            _fail("contract field 'triage' is not {count, blank, saturated, largest, fragments, margin, ranges}")
+        if self.golden is not None and not isinstance(self.golden, GoldenFacts):
+            _fail("contract field 'golden' is not {bytes, sha256}")
         if len(self.input.shape) != len(self.output.shape) or self.input.shape[1:-3] != self.output.shape[1:-3]:
             why = f"contract field 'output.shape' {list(self.output.shape)} does not fit {list(self.input.shape)}"
             _fail(f"{why}, the input's: both are of images, or of volumes of the same depth")
@@ -321,8 +385,10 @@ def from_json(text: bytes) -> Contract:
 
 def _to_fields(contract: Contract) -> dict[str, Any]:
     facts, eats, gives, source = contract.model, contract.input, contract.output, contract.source
-    calibration, classes = contract.calibration, contract.classes
-    own = {} if classes is None else {"classes": _to_class_fields(classes)}
+    calibration = contract.calibration
+    own = {} if contract.classes is None else {"classes": _to_class_fields(contract.classes)}
+    own |= {} if contract.triage is None else {"triage": _to_triage_fields(contract.triage)}
+    own |= {} if contract.golden is None else {"golden": {**vars(contract.golden)}}
     return {
         **own,
         "format": contract.format,
@@ -356,10 +422,16 @@ def _to_class_fields(classes: ClassSpec) -> dict[str, Any]:
     return {"shape": list(classes.shape), "activation": classes.activation, "labels": list(classes.labels)}
 
 
+def _to_triage_fields(triage: Triage) -> dict[str, Any]:
+    limits = {name: float(getattr(triage, name)) for name in TRIAGE_LIMITS}
+    ranges = {name: [float(low), float(high)] for name, (low, high) in triage.ranges.items()}
+    return {"count": triage.count, "fragments": triage.fragments, **limits, "ranges": ranges}
+
+
 def _from_fields(fields: Any) -> Contract:
     if isinstance(fields, dict) and fields.get("format", FORMAT) != FORMAT:  # another format has other fields
         _fail_format(fields["format"])
-    top = _take("", fields, FIELDS, optional=("classes",))
+    top = _take("", fields, FIELDS, optional=OPTIONAL)
     eats, gives = _take("input", top["input"], INPUT_FIELDS), _take("output", top["output"], OUTPUT_FIELDS)
     threshold, source = top["threshold"], top["source"]
     threshold = _take("threshold", threshold, ("value", "from"))
@@ -386,6 +458,8 @@ def _from_fields(fields: Any) -> Contract:
         allowed=_list("allowed", top["allowed"]),
         digest=top["digest"],
         classes=_read_classes(top["classes"]) if "classes" in top else None,
+        triage=_read_triage(top["triage"]) if "triage" in top else None,
+        golden=GoldenFacts(**_take("golden", top["golden"], ("bytes", "sha256"))) if "golden" in top else None,
     )
 
 
@@ -395,6 +469,14 @@ def _read_classes(fields: Any) -> ClassSpec:
     return ClassSpec(shape, taken["activation"], _list("classes.labels", taken["labels"]))
 
 
+def _read_triage(fields: Any) -> Triage:
+    taken = _take("triage", fields, TRIAGE_FIELDS)
+    ranges = _take("triage.ranges", taken["ranges"], (), optional=TRIAGE_RANGES)
+    return Triage(**{**taken, "ranges": {name: _list(f"triage.ranges.{name}", ranges[name]) for name in ranges}})
+
+
+OPTIONAL = ("classes", "triage", "golden")
+TRIAGE_FIELDS = ("count", "fragments", *TRIAGE_LIMITS, "ranges")
 FIELDS = (*_PARTS, "format", "recipe", "calibration", "quality", "intended_use", "allowed", "digest")
 INPUT_FIELDS = ("shape", "dtype", "colour", "resize", "scale", "offset")
 OUTPUT_FIELDS = ("shape", "dtype", "activation", "labels")
@@ -456,7 +538,8 @@ def _take(path: str, fields: Any, known: Collection[str], optional: Collection[s
     for name in fields:
         if name not in known and name not in optional:
             hint = near_miss(name, (*known, *optional))
-            _fail(f"unknown contract field {prefix + name!r}", hint or f"the fields here are {', '.join(known)}")
+            fields_here = ", ".join(known or optional)
+            _fail(f"unknown contract field {prefix + name!r}", hint or f"the fields here are {fields_here}")
     for name in known:
         if name not in fields:
             _fail(f"contract field {prefix + name!r} is missing", AGAIN)
@@ -537,12 +620,26 @@ def _check_figures(path: str, value: Any, depth: int) -> None:
 # --- pure: the tail --------------------------------------------------------------------------------------------
 
 
-def build_tail(text: bytes) -> bytes:
-    """Return the ZIP archive that holds `text` as contract.json, as specified above."""
-    common = struct.pack("<5H3I2H", 20, 0, 0, 0, 0x21, zlib.crc32(text), len(text), len(text), len(ENTRY), 0)
-    local = b"PK\x03\x04" + common + ENTRY + text
-    central = b"PK\x01\x02" + struct.pack("<H", 20) + common + bytes(14) + ENTRY
-    return local + central + b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, 1, 1, len(central), len(local), 0)
+def build_tail(text: bytes, golden: bytes | None = None) -> bytes:
+    """Return the ZIP archive that holds `text` as contract.json, perhaps after golden.json, as specified above."""
+    entries = [(ENTRY, text)] if golden is None else [(GOLDEN_ENTRY, golden), (ENTRY, text)]
+    local = central = b""
+    for name, data in entries:
+        common = struct.pack("<5H3I2H", 20, 0, 0, 0, 0x21, zlib.crc32(data), len(data), len(data), len(name), 0)
+        place = struct.pack("<10xI", len(local))
+        central += b"PK\x01\x02" + struct.pack("<H", 20) + common + place + name
+        local += b"PK\x03\x04" + common + name + data
+    counts = len(entries), len(entries)
+    return local + central + b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, *counts, len(central), len(local), 0)
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """What was found at a file's end: its length, contract.json and golden.json."""
+
+    length: int
+    text: bytes
+    golden: bytes | None
 
 
 def split_tail(data: bytes) -> tuple[bytes, bytes | None]:
@@ -553,23 +650,24 @@ def split_tail(data: bytes) -> tuple[bytes, bytes | None]:
         ModelError: `data` is not a TFLite model.
     """
     _check_magic("model", data[:8])
-    text = _find_text(data[-(MAX_JSON_BYTES + TAIL_OVERHEAD) :])
-    if text is None:
-        return data, None
-    return data[: -(len(text) + TAIL_OVERHEAD)], text
+    tail = _find_tail(lambda count: data[-count:])
+    return (data, None) if tail is None else (data[: -tail.length], tail.text)
 
 
-def stamp_contract(flatbuffer: bytes, contract: Contract) -> bytes:
-    """Return the flatbuffer with its contract in the tail; `model.bytes`, `model.sha256` and `digest` are computed.
+def stamp_contract(flatbuffer: bytes, contract: Contract, golden: bytes | None = None) -> bytes:
+    """Return the flatbuffer with contract and golden.json in the tail.
 
+    `model.bytes`, `model.sha256`, `golden` and `digest` are computed.
     Raises:
-        ContractError: the flatbuffer is already stamped (`split_tail` takes the old tail off), or `to_json` fails.
+        ContractError: the flatbuffer is already stamped (`split_tail` takes the old tail off), golden.json is too long,
+            or `to_json` fails.
         ModelError: it is not a TFLite model.
     """
     if split_tail(flatbuffer)[1] is not None:
         _fail("the model already has a contract", "take it off with split_tail first")
     facts = replace(contract.model, bytes=len(flatbuffer), sha256=hashlib.sha256(flatbuffer).hexdigest())
-    return flatbuffer + build_tail(to_json(replace(contract, model=facts)))
+    extra = None if golden is None else GoldenFacts(len(golden), hashlib.sha256(golden).hexdigest())
+    return flatbuffer + build_tail(to_json(replace(contract, model=facts, golden=extra)), golden)
 
 
 def _check_magic(what: str, head: bytes) -> None:
@@ -577,48 +675,81 @@ def _check_magic(what: str, head: bytes) -> None:
         raise ModelError(what, "it is not a TFLite model", "give a .tflite file made by python -m convert")
 
 
-def _find_text(end: bytes) -> bytes | None:
-    """Return the JSON in a file's last bytes, None where there is no trace of it; ContractError if it is damaged."""
+def _find_tail(read_end: Callable[[int], bytes]) -> _Tail | None:
+    """Return the tail of a file whose last bytes `read_end(count)` gives; None where there is no trace of one.
+
+    Raises: ContractError if it is damaged.
+    """
+    end = read_end(MAX_JSON_BYTES + TAIL_OVERHEAD)
     if ENTRY not in end:
         return None
     if len(end) >= TAIL_OVERHEAD and end[-22:-18] == b"PK\x05\x06":
-        (central,) = struct.unpack("<I", end[-6:-2])
-        start = len(end) - (central + 59 + 22)  # of the tail
-        text = end[start + 43 : start + central] if start >= 0 and central >= 43 else b""
-        if build_tail(text) == end[max(start, 0) :]:
-            return text
+        count, size, start = struct.unpack("<HII", end[-12:-2])  # of the central directory
+        length = start + size + 22
+        if count == 2 and len(end) < length <= len(end) + MAX_GOLDEN_BYTES + GOLDEN_OVERHEAD:
+            end = read_end(length)
+        tail = _cut_tail(end[-length:], start, golden=count == 2)
+        if len(end) >= length and build_tail(tail.text, tail.golden) == end[-length:]:
+            return tail
     return _fail("its contract is damaged (the file was cut, re-zipped or appended to)", AGAIN)
+
+
+def _cut_tail(tail: bytes, central: int, golden: bool) -> _Tail:
+    """Return the texts of a tail whose central directory is said to be at `central`; whether it holds is not known."""
+    if not golden:
+        return _Tail(len(tail), tail[43:central], None)
+    end = 41 + int.from_bytes(tail[18:22], "little")  # of golden.json
+    return _Tail(len(tail), tail[end + 43 : central], tail[41:end])
 
 
 # --- the disk --------------------------------------------------------------------------------------------------
 
 
 def read_contract(path: str | Path, verify: bool = False) -> Contract:
-    """Return the contract of a .tflite file, reading its last 64 kB; with `verify`, check all of it as well.
+    """Return the contract of a .tflite file, reading its last 64 kB, 128 kB with golden vectors.
+
+    verify: check all of the model too.
 
     Raises:
         ContractError: no contract, one that is damaged, edited or malformed, or that does not fit the model.
         ModelError: the file cannot be read or is not a TFLite model.
     """
 
-    def read(file: BinaryIO) -> Contract:
-        size = file.seek(0, 2)
-        file.seek(0)
-        _check_magic(str(path), file.read(8))
-        file.seek(max(0, size - MAX_JSON_BYTES - TAIL_OVERHEAD))
-        text = _find_text(file.read())
-        if text is None:
-            _fail("it has no contract", CONVERT)
-        contract = from_json(text)
-        before = size - len(text) - TAIL_OVERHEAD
-        if before != contract.model.bytes:
-            _fail(f"its contract is for a model of {contract.model.bytes} bytes, but this one has {before}", AGAIN)
-        return contract
-
-    contract = _open(path, read)
+    contract, _ = _open(path, _read_stamp)
     if verify:
         check_model(path, contract)
     return contract
+
+
+def read_golden(path: str | Path) -> bytes | None:
+    """Return a .tflite file's golden.json, which is the one its contract names; None where it has none.
+
+    Raises: as `read_contract`.
+    """
+    return _open(path, _read_stamp)[1]
+
+
+def _read_stamp(file: BinaryIO) -> tuple[Contract, bytes | None]:
+    """Return the contract and golden.json of an open file."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    _check_magic(str(file.name), file.read(8))
+
+    def read_end(count: int) -> bytes:
+        file.seek(max(0, size - count))
+        return file.read()
+
+    tail = _find_tail(read_end)
+    if tail is None:
+        _fail("it has no contract", CONVERT)
+    contract = from_json(tail.text)
+    before = size - tail.length
+    if before != contract.model.bytes:
+        _fail(f"its contract is for a model of {contract.model.bytes} bytes, but this one has {before}", AGAIN)
+    found = None if tail.golden is None else GoldenFacts(len(tail.golden), hashlib.sha256(tail.golden).hexdigest())
+    if found != contract.golden:
+        _fail("its golden vectors are not those that its contract names", AGAIN)
+    return contract, tail.golden
 
 
 def check_model(path: str | Path, contract: Contract) -> None:

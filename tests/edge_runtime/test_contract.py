@@ -16,16 +16,19 @@ from edge_runtime.contract import (
     Calibration,
     ClassSpec,
     Contract,
+    GoldenFacts,
     InputSpec,
     Label,
     ModelFacts,
     OutputSpec,
     Source,
     Threshold,
+    Triage,
     build_tail,
     check_model,
     from_json,
     read_contract,
+    read_golden,
     split_tail,
     stamp_contract,
     to_json,
@@ -388,3 +391,120 @@ def test_each_wrong_class_field_is_named(tmp_path: Path, change: Any, words: str
     path = tmp_path / "forged.tflite"
     path.write_bytes(edited(change))
     assert words in refusal(path)
+
+
+TRIAGE = Triage(7, 0.02, 0.25, 0.5, 8, 0.05, {"border": (0.0, 0.25), "colour": (0.0, 0.02)})
+TRIAGE_JSON = (
+    b'"triage":{"blank":0.02,"count":7,"fragments":8,"largest":0.5,"margin":0.05,'
+    b'"ranges":{"border":[0.0,0.25],"colour":[0.0,0.02]},"saturated":0.25}}'
+)
+
+
+def test_triage_is_written_only_where_it_is_known() -> None:
+    """Left out where nothing is known; canonical like all other fields where there is something; read as written."""
+    assert b"triage" not in to_json(make_contract())
+    text = to_json(make_contract(triage=TRIAGE))
+    assert text.endswith(TRIAGE_JSON)
+    assert from_json(text).triage == TRIAGE
+
+
+GOOD = json.loads(b"{" + TRIAGE_JSON)["triage"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: f.update(triag=GOOD), "unknown contract field 'triag'; did you mean 'triage'?"),
+        (lambda f: f.update(triage=None), "'triage' is not an object"),
+        (
+            lambda f: f.update(triage={**GOOD, "blanc": 0}),
+            "unknown contract field 'triage.blanc'; did you mean 'blank'?",
+        ),
+        (lambda f: f.update(triage={k: v for k, v in GOOD.items() if k != "margin"}), "'triage.margin' is missing"),
+        (lambda f: f.update(triage={**GOOD, "count": -1}), "'triage.count' is -1"),
+        (lambda f: f.update(triage={**GOOD, "fragments": 0}), "'triage.fragments' is 0"),
+        (lambda f: f.update(triage={**GOOD, "largest": 1.5}), "'triage.largest' is 1.5, not from 0 to 1"),
+        (lambda f: f.update(triage={**GOOD, "blank": "0"}), "'triage.blank' is '0', not a finite number"),
+        (lambda f: f.update(triage={**GOOD, "ranges": []}), "'triage.ranges' is not an object"),
+        (lambda f: f.update(triage={**GOOD, "ranges": {"bordr": [0, 1]}}), "did you mean 'border'?"),
+        (lambda f: f.update(triage={**GOOD, "ranges": {"zzz": [0, 1]}}), "the fields here are side, aspect"),
+        (lambda f: f.update(triage={**GOOD, "ranges": {"border": [0]}}), "'triage.ranges.border' is not two numbers"),
+        (lambda f: f.update(triage={**GOOD, "ranges": {"border": 1}}), "'triage.ranges.border' is not a list"),
+        (lambda f: f.update(triage={**GOOD, "ranges": {"border": [1.0, 0.0]}}), "is [1.0, 0.0], not [low, high]"),
+        (lambda f: f.update(golden={"bytes": 3, "sha256": "a" * 64}), "golden vectors are not those"),
+        (lambda f: f.update(golden={"bytes": 0, "sha256": "a" * 64}), "'golden.bytes' is 0"),
+        (lambda f: f.update(golden={"bytes": 3, "sha": "a" * 64}), "unknown contract field 'golden.sha'"),
+    ],
+)
+def test_each_wrong_triage_field_is_named(tmp_path: Path, change: Any, words: str) -> None:
+    """The optional fields are read as strictly as the others."""
+    path = tmp_path / "forged.tflite"
+    path.write_bytes(edited(change))
+    assert words in refusal(path)
+
+
+# As JSON and TAIL: the digest and the CRC-32s by sha256sum and gzip.
+GOLDEN = b'{"drawn":"vectors"}'
+GOLDEN_JSON = JSON.replace(
+    b'"1f5d30e5f5a7a23941e4fd81514fc9ee8c0365a53b5b64c733c54870557db750"',
+    b'"47a675bf0e7df5edda8ec795da63d974b93ce4d6732bbdfa2830ad8ff62d614d"',
+).replace(
+    b'"input":{',
+    b'"golden":{"bytes":19,"sha256":"a90b692b1d64483c7f675f35a5e6e1c068a971eedbb0176df393e00993429889"},"input":{',
+)
+GOLDEN_TAIL = (
+    bytes.fromhex("504b0304 1400 0000 0000 0000 2100 030a27c9 13000000 13000000 0b00 0000")
+    + b"golden.json"
+    + GOLDEN
+    + bytes.fromhex("504b0304 1400 0000 0000 0000 2100 5f308e6b 58030000 58030000 0d00 0000")
+    + b"contract.json"
+    + GOLDEN_JSON
+    + bytes.fromhex("504b0102 1400 1400 0000 0000 0000 2100 030a27c9 13000000 13000000 0b00")
+    + bytes(16)
+    + b"golden.json"
+    + bytes.fromhex("504b0102 1400 1400 0000 0000 0000 2100 5f308e6b 58030000 58030000 0d00")
+    + bytes(12)
+    + bytes.fromhex("3c000000")
+    + b"contract.json"
+    + bytes.fromhex("504b0506 0000 0000 0200 0200 74000000 bf030000 0000")
+)
+
+
+def test_golden_vectors_stand_before_the_contract(tmp_path: Path) -> None:
+    """Byte for byte as specified; the contract is read as without them, and they are given back as they were."""
+    data = stamp_contract(FLATBUFFER, make_contract(), GOLDEN)
+    assert data == FLATBUFFER + GOLDEN_TAIL
+    assert split_tail(data) == (FLATBUFFER, GOLDEN_JSON)
+    path = tmp_path / "golden.tflite"
+    path.write_bytes(data)
+    assert read_contract(path, verify=True).golden == GoldenFacts(19, hashlib.sha256(GOLDEN).hexdigest())
+    assert read_golden(path) == GOLDEN
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["golden.json", "contract.json"]
+        assert archive.read("golden.json") == GOLDEN
+
+
+def test_the_longest_golden_vectors_are_read(tmp_path: Path, stamped: Path) -> None:
+    """65536 bytes of them with a contract of nearly as many; one more is not written; an old file has none."""
+    quality = {"n": 1, "split": "x", **{f"k{i}": "v" * 900 for i in range(69)}}
+    path = tmp_path / "long.tflite"
+    path.write_bytes(stamp_contract(FLATBUFFER, make_contract(quality=quality), bytes(65536)))
+    assert read_golden(path) == bytes(65536)
+    with pytest.raises(ContractError, match=r"'golden\.bytes' is 65537"):
+        stamp_contract(FLATBUFFER, make_contract(), bytes(65537))
+    assert read_golden(stamped) is None
+
+
+@pytest.mark.parametrize("harm", ["vectors", "cut", "other", "none"])
+def test_harmed_golden_vectors_are_refused(tmp_path: Path, harm: str) -> None:
+    """A changed byte, a missing start, others under the same contract, none where the contract names some."""
+    harmed = {
+        "vectors": FLATBUFFER + GOLDEN_TAIL.replace(b"drawn", b"drown", 1),
+        "cut": FLATBUFFER + GOLDEN_TAIL[70:],
+        "other": FLATBUFFER + build_tail(GOLDEN_JSON, GOLDEN.replace(b"drawn", b"drown")),
+        "none": FLATBUFFER + build_tail(GOLDEN_JSON),
+    }[harm]
+    path = tmp_path / "harmed.tflite"
+    path.write_bytes(harmed)
+    assert ("damaged" if harm in ("vectors", "cut") else "golden vectors are not those") in refusal(path)
