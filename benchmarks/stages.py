@@ -39,7 +39,7 @@ def time_image(item: Input, session: Session, worker: Worker) -> Times:
     decoded = time.perf_counter()
     result = session.segment(image)
     segmented = time.perf_counter()
-    worker.measure(result)
+    worker.measure(image, result)
     measured = time.perf_counter()
     worker.write(item, image, result)
     written = time.perf_counter()

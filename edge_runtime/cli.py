@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from .errors import EdgeSegError, OutputError, UsageError
 from .limits import MAX_PIXELS, MAX_SECONDS
-from .summary import describe_page, describe_run, own_version, printable, to_table
+from .summary import count_flags, describe_page, describe_run, own_version, printable, to_table
 
 if TYPE_CHECKING:
     from .crew import ThreadCrew
@@ -238,6 +238,7 @@ def segment(args: argparse.Namespace) -> int:
         finally:
             bar.clear()
     facts = describe_run(args, crew.contract, crew.facts, counts, time.monotonic() - started)
+    facts["flags"] = count_flags(read_rows(out / RESULTS))
     if options.gallery:
         write_page(out, inputs, options, describe_page(facts))
     write_file(out / "run.json", (json.dumps(facts, indent=1) + "\n").encode())

@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -50,6 +51,11 @@ def describe_run(
         "arguments": [str(item) for item in args.inputs]
         + [f"{key}={value}" for key, value in sorted(vars(args).items()) if key != "inputs" and value],
     }
+
+
+def count_flags(rows: Iterable[Mapping[str, str]]) -> dict[str, int]:
+    """Return how many rows have each flag, the most frequent first."""
+    return dict(Counter(flag for row in rows for flag in row["flags"].split(";") if flag).most_common())
 
 
 def now_text(seconds: float = 0.0) -> str:
@@ -100,6 +106,8 @@ def to_table(rows: Iterable[Mapping[str, str]], facts: dict[str, Any], out: Path
     counts = facts["counts"]
     if counts["ok"] > SHOWN:
         lines.append(f"… and {counts['ok'] - SHOWN} more in {out / 'results.csv'}")
+    if facts["flags"]:
+        lines.append("flagged: " + ", ".join(f"{number} {flag}" for flag, number in facts["flags"].items()))
     kept = f", {counts['kept']} of them kept from an earlier run" if counts["kept"] else ""
     speed = f"{facts['images_per_second']:g} images a second"
     lines.append(f"{counts['ok']} segmented{kept}, {counts['failed']} failed; {speed}")

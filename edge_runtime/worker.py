@@ -27,6 +27,7 @@ from .results import columns
 from .session import Result, Session
 from .sprite import draw_sprite
 from .summary import own_version
+from .triage import raise_flags
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Worker:
         self.out, self.options, self.earlier = out, options, earlier
         self.load, self.sessions = load, threading.local()
         self.spare = [session]
-        self.contract = session.contract
+        self.contract, self.threshold = session.contract, session.threshold
         self.colours = [label.colour for label in session.contract.output.lesions]
         self.key = make_key(session, options)
 
@@ -92,7 +93,7 @@ class Worker:
             with told(step):
                 started = time.perf_counter()
                 outputs = self.write(step.item, step.image, step.result)
-                step.row.update(self.measure(step.result), write_ms=since(started), status="ok")
+                step.row.update(self.measure(step.image, step.result), write_ms=since(started), status="ok")
         error, file = step.error, step.item.file
         if error is not None:
             step.row["error"] = str(error) if error.what == file else f"{file}: {error}"
@@ -110,8 +111,8 @@ class Worker:
         own: Session = self.sessions.own
         return own
 
-    def measure(self, result: Result) -> Row:
-        """Return the row's cells that come from the mask."""
+    def measure(self, image: Image, result: Result) -> Row:
+        """Return the row's cells that come from the mask, and what is to be doubted."""
         lesions = self.contract.output.lesions
         found = measure(result.labels, result.probability, len(lesions) + 1)
         row = {
@@ -119,7 +120,7 @@ class Worker:
             "lesion_fraction": f"{found.lesion_fraction:.6f}",
             "components": str(found.components),
             "max_probability": f"{found.max_probability:.4f}",
-            "flags": ";".join(found.flags),
+            "flags": ";".join(raise_flags(image, found, self.contract, self.threshold)),
         }
         if len(lesions) > 1:
             row.update({f"pixels_{its.name}": str(n) for its, n in zip(lesions, found.label_pixels, strict=True)})
