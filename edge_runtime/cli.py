@@ -82,7 +82,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-memory", type=positive, metavar="MB", help="default: 80 %% of the machine's")
     parser.add_argument("--info", action="store_true", help="show the model's contract and leave")
-    parser.add_argument("--json", action="store_true", help="print run.json, or with --info the contract, as JSON")
+    parser.add_argument(
+        "--selftest", action="store_true", help="run the model's golden vectors here; name what diverges"
+    )
+    parser.add_argument("--json", action="store_true", help="print run.json, or what one of these says, as JSON")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--version", action="version", version=f"edge-seg {own_version()}")
     return parser
@@ -118,9 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service's stop is as orderly as Ctrl-C
     try:
         with hold_back():
-            if args.info:
-                return show_info(args)
-            return segment(args) if args.watch is None else watch(args)
+            return choose_action(args)(args)
     except EdgeSegError as error:
         complain(error)
         return error.exit_code
@@ -196,6 +197,30 @@ def say(text: str) -> None:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail again at exit
         raise OutputError("standard output", error.strerror or str(error), "make room there") from None
+
+
+def choose_action(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
+    """Return what the command line asks for; of several, the first."""
+    asked = {show_info: args.info, show_selftest: args.selftest, watch: args.watch is not None}
+    return next((action for action, wanted in asked.items() if wanted), segment)
+
+
+def show_selftest(args: argparse.Namespace) -> int:
+    """Print what became of the model's golden vectors here. Raises: ModelError naming the stage that diverged."""
+    from .selftest import run_selftest, to_error, to_fields, to_text
+
+    report = run_selftest(args.model, args.engine, args.threads)
+    if not args.quiet:
+        say(json.dumps(to_fields(report), indent=1) if args.json else printable_lines(to_text(report)))
+    error = to_error(report)
+    if error is not None:
+        raise error
+    return 0
+
+
+def printable_lines(text: str) -> str:
+    """Return text of several lines, each without what could fool a terminal."""
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def show_info(args: argparse.Namespace) -> int:
