@@ -85,6 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--selftest", action="store_true", help="run the model's golden vectors here; name what diverges"
     )
+    parser.add_argument("--doctor", action="store_true", help="look at this machine: what is fit, what to mend and how")
     parser.add_argument("--json", action="store_true", help="print run.json, or what one of these says, as JSON")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--version", action="version", version=f"edge-seg {own_version()}")
@@ -201,7 +202,12 @@ def say(text: str) -> None:
 
 def choose_action(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
     """Return what the command line asks for; of several, the first."""
-    asked = {show_info: args.info, show_selftest: args.selftest, watch: args.watch is not None}
+    asked = {
+        show_info: args.info,
+        show_selftest: args.selftest,
+        show_doctor: args.doctor,
+        watch: args.watch is not None,
+    }
     return next((action for action, wanted in asked.items() if wanted), segment)
 
 
@@ -216,6 +222,15 @@ def show_selftest(args: argparse.Namespace) -> int:
     if error is not None:
         raise error
     return 0
+
+
+def show_doctor(args: argparse.Namespace) -> int:
+    """Print a page on this machine; return 1 where a line is a problem."""
+    from .doctor import examine, to_fields, to_text
+
+    lines = examine(args.model)
+    say(json.dumps(to_fields(lines), indent=1) if args.json else printable_lines(to_text(lines)))
+    return int(any(line.level == "problem" for line in lines))
 
 
 def printable_lines(text: str) -> str:
