@@ -24,6 +24,7 @@ from .candidate import Job, read_checks
 from .cases import Cases, find_cases
 from .check import Check, Evidence
 from .child import run_worker
+from .golden import make_golden
 from .integer import IO, Integers
 from .markdown import to_markdown
 from .policy import check_limit, refuse_few
@@ -34,6 +35,7 @@ from .settings import build_contract, find_settings, read_settings
 from .surgery import name_apart, pack, unpack
 from .tidy import tidy
 from .tournament import AUTO, Tournament, list_recipes
+from .triage import choose_triage
 from .tune import read_choice
 from .upsample import UPSAMPLES
 from .verify import Checks
@@ -116,6 +118,9 @@ def convert_model(
     settings = read_settings(Path(contract)) if contract is not None else find_settings(model)
     if settings.path:
         say(f"contract fields from {settings.path}")
+    images = [*(case.image for case in found.cases)] if found is not None else []
+    images += [sample.path for sample in calibrated.samples] if calibrated is not None else []
+    triage = choose_triage(settings.triage, settings.path, images)
     told = read_choice(Path(choices), recipe) if choices is not None else None
     request = {
         "model": str(model),
@@ -146,7 +151,10 @@ def convert_model(
         outcome = Tournament(job, evidence, max_iou_drop).run(list_recipes(recipe, calibrated is not None))
         candidate = outcome.candidate
         worst = draw_worst(evidence, outcome.check, candidate) if evidence and outcome.check else {}
-    data = stamp_contract(candidate.flatbuffer, candidate.contract)
+        stamped = replace(candidate.contract, triage=triage if candidate.contract.input.depth is None else None)
+        candidate = replace(candidate, contract=stamped)
+        golden = make_golden(candidate.flatbuffer, stamped, work, say)
+    data = stamp_contract(candidate.flatbuffer, candidate.contract, golden)
     report = to_report(candidate, facts, hashlib.sha256(data).hexdigest()) | to_account(outcome, pictures.name)
     files = {beside: (json.dumps(report, indent=1, allow_nan=False) + "\n").encode(), result: data}
     if markdown:

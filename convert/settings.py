@@ -13,6 +13,7 @@ classes = ["none", "glioma"]        # what the output that classifies the image 
                                     # [...]}, where a model has several; or false to leave it out
 intended_use = "Research only."
 quality = {n = 80, split = "validation patients", dice = 0.71}
+triage = {images = "training/images"}  # what the device is to doubt, measured there; see convert/triage.py
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from edge_runtime.contract import (
 )
 from edge_runtime.errors import ContractError
 
+from .triage import check_triage
+
 NAME = ".contract.toml"  # after the model's stem, beside the model
 INTENDED_USE = "Research and evaluation only; not a medical device."
 LESION = (255, 64, 64)
@@ -60,6 +63,7 @@ class Settings:
     classes: list[str] | dict[str, Any] | bool | None = None
     intended_use: str | None = None
     quality: dict[str, Any] | None = None
+    triage: dict[str, Any] | bool | None = None
     path: str = ""  # where it was read
 
 
@@ -88,6 +92,7 @@ def read_settings(path: Path) -> Settings:
     if "mask" in data and not isinstance(data["mask"], str):
         raise ContractError(str(path), "contract field 'mask' is not the name of an output")
     check_classes(path, data.get("classes", False))
+    check_triage(path, data.get("triage", False))
     return Settings(**data, path=str(path))
 
 

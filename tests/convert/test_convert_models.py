@@ -20,6 +20,7 @@ from convert import Conversion, convert_model
 from convert.__main__ import main
 from edge_runtime.contract import read_contract
 from edge_runtime.errors import AuditError, EdgeSegError, ModelError, OutputError, UnsafeModelError, UsageError
+from edge_runtime.selftest import run_selftest
 from edge_runtime.session import Session
 
 SLOW = ("slower",)  # what the clock says of a tiny net on a busy machine is not what these tests are about
@@ -65,6 +66,14 @@ def test_the_default_conversion(folder: Path, keras_net: Any, drq: Conversion) -
     report = json.loads(drq.report_path.read_text())
     assert report == json.loads(json.dumps(drq.report))
     assert "of static FP32" in drq.table
+
+
+def test_the_result_tests_itself(drq: Conversion) -> None:
+    """The file carries golden vectors that hold on the machine that made it, and what the device is to doubt."""
+    assert run_selftest(drq.path).diverged is None
+    contract = read_contract(drq.path)
+    assert contract.triage is not None and contract.triage == drq.contract.triage
+    assert contract.golden is not None and contract.golden.bytes < 60_000
 
 
 def test_the_session_agrees_with_keras(keras_net: Any, drq: Conversion) -> None:
