@@ -42,6 +42,7 @@ def to_report(candidate: Candidate, facts: dict[str, Any], sha256: str) -> Repor
         "output": asdict(contract.output),
         "classes": None if contract.classes is None else asdict(contract.classes),
         "threshold": {"value": contract.threshold.value, "from": contract.threshold.from_},
+        "triage": None if contract.triage is None else asdict(contract.triage),
         "notes": facts["notes"],
         "allowed": list(contract.allowed),
     }
@@ -81,10 +82,18 @@ def to_table(report: Report) -> str:
         *([("classes", f"{report['classes']['activation']}: {', '.join(report['classes']['labels'])}")]
           if report["classes"] else []),
         ("threshold", f"{report['threshold']['value']:g} (from {report['threshold']['from']})"),
+        *([("flags", say_triage(report["triage"]))] if report.get("triage") else []),
         *([("notes", "; ".join(report["notes"]))] if report["notes"] else []),
         *([("allowed", ", ".join(report["allowed"]))] if report["allowed"] else []),
     ]  # fmt: skip
     return "\n".join(f"{name:<15} {text}" for name, text in rows)
+
+
+def say_triage(triage: Any) -> str:
+    """Return what the device can tell of an input, and from what."""
+    if triage["ranges"]:
+        return f"inputs unlike {triage['count']} measured images, implausible results"
+    return "blank and saturated inputs, implausible results; images of [triage] in the TOML file would tell more"
 
 
 def say_number(value: Any) -> str:

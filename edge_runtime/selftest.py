@@ -63,7 +63,7 @@ def run_selftest(path: Path | None, engine: str = "auto", threads: int | None = 
     contract, golden = read_contract(path), read_golden(path)
     if golden is None:
         raise ContractError(
-            str(path), "it has no golden vectors to test with", "convert it again: this version adds them"
+            str(path), "it has no golden vectors to test with", "convert it again, or python -m convert.restamp"
         )
     cases = from_json(golden)
     try:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from convert.golden import AIM_BYTES, draw_files, make_golden
+from convert.restamp import main
 from convert.settings import read_settings
 from convert.triage import DEFAULTS, choose_triage, find_span, list_images, measure_triage
 from edge_runtime.contract import (
@@ -22,12 +23,13 @@ from edge_runtime.contract import (
     Triage,
     read_contract,
     split_tail,
+    stamp_contract,
 )
 from edge_runtime.errors import ContractError
 from edge_runtime.golden import from_json, make_case, to_json
 from edge_runtime.images import decode_image, read_image
 from edge_runtime.models import DEFAULT
-from edge_runtime.selftest import run_case
+from edge_runtime.selftest import run_case, run_selftest
 from edge_runtime.session import Session
 from edge_runtime.triage import find_features, flag_input
 from reference.phantom import draw_folder
@@ -180,3 +182,29 @@ def test_vectors_of_volumes_classes_and_several_lesions() -> None:
     assert case.infer is not None and [list(one.shape) for one in case.infer] == [[1, 3, 8, 8, 3], [1, 2]]
     assert case.postprocess is not None and {0, 1, 2} <= set(case.postprocess["labels"])
     assert [step.differs for step in run_case(session, case)] == ["", "", "", ""]
+
+
+def test_an_older_file_is_stamped_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its flatbuffer and its other fields stay; triage and golden vectors come; nothing is overwritten unasked."""
+    flatbuffer, contract = split_tail(DEFAULT.read_bytes())[0], read_contract(DEFAULT)
+    old, new, toml = tmp_path / "old.tflite", tmp_path / "new.tflite", tmp_path / "m.toml"
+    old.write_bytes(stamp_contract(flatbuffer, dataclasses.replace(contract, triage=None)))
+    toml.write_text("triage = {largest = 0.125}")
+    assert main([str(old), "-o", str(new), "--contract", str(toml)]) == 0
+    found = read_contract(new, verify=True)
+    assert found.triage == dataclasses.replace(DEFAULTS, largest=0.125)
+    same = {"triage": None, "golden": None, "digest": contract.digest}
+    assert dataclasses.replace(found, **same) == dataclasses.replace(contract, **same)
+    assert split_tail(new.read_bytes())[0] == flatbuffer
+    assert run_selftest(new).diverged is None
+    assert main([str(new), "-o", str(new)]) == 1
+    assert "it exists already; say --force" in capsys.readouterr().err
+    assert main([str(new), "-o", str(new), "--force"]) == 0
+    assert read_contract(new).triage == found.triage
+    assert main([str(new)]) == 2
+
+
+def test_the_embedded_model_says_what_its_record_says() -> None:
+    """Its triage is that of docs/default-model, number by number."""
+    record = Path(__file__).parents[2] / "docs" / "default-model" / "default.contract.toml"
+    assert choose_triage(read_settings(record).triage, str(record), []) == read_contract(DEFAULT).triage
