@@ -37,6 +37,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -238,9 +239,23 @@ def from_json(text: bytes) -> list[Case]:
 
 def read_case(name: str, file: str, decode: Any, preprocess: Any, infer: Any, postprocess: Any) -> Case:
     """Return a case from its fields. Raises: ValueError, TypeError, KeyError."""
-    pixels = decode if "sha256" in decode else Sample(**decode)
-    given = None if infer is None else [Sample(**one) for one in infer]
+    exact = {key: decode[key] for key in ("shape", "dtype", "sha256")} if "sha256" in decode else None
+    given = None if infer is None else [read_sample(**one) for one in infer]
     if postprocess is not None:
-        labels, probability = list(postprocess["labels"]), Sample(**postprocess["probability"])
+        probability, labels = read_sample(**postprocess["probability"]), [int(label) for label in postprocess["labels"]]
+        if len(labels) != len(probability.values):
+            raise ValueError(f"{len(labels)} labels of {len(probability.values)} pixels")
         postprocess = {"labels": labels, "probability": probability}
-    return Case(str(name), base64.b64decode(file, validate=True), pixels, Sample(**preprocess), given, postprocess)
+    data = base64.b64decode(file, validate=True)
+    return Case(str(name), data, exact or read_sample(**decode), read_sample(**preprocess), given, postprocess)
+
+
+def read_sample(
+    shape: Any, dtype: Any, values: Any, average: Any, largest: Any, mean: Any, logit: Any = None
+) -> Sample:
+    """Return a sample from its fields. Raises: ValueError, TypeError."""
+    sides, numbers = [int(side) for side in shape], [float(value) for value in values]
+    if len(numbers) != min(COUNT, math.prod(sides)):
+        raise ValueError(f"{len(numbers)} values of an array of shape {sides}")
+    own = None if logit is None else float(logit)
+    return Sample(sides, str(dtype), numbers, float(average), float(largest), float(mean), own)

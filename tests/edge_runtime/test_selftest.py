@@ -232,3 +232,37 @@ def test_malformed_vectors_are_one_line(tmp_path: Path, text: bytes) -> None:
     """Whatever golden.json holds, it is a ContractError."""
     with pytest.raises(ContractError):
         run_selftest(stamp(tmp_path / "m.tflite", golden=text), threads=1)
+
+
+def spoil(change: Callable[[Any], None]) -> bytes:
+    """Return the embedded model's golden.json with its first case changed."""
+    fields = json.loads(read_golden(DEFAULT) or b"")
+    change(fields["cases"][0])
+    return json.dumps(fields).encode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda case: case.update(file="!"),
+        lambda case: case.update(decode={"sha256": "a"}),
+        lambda case: case.update(decode=None),
+        lambda case: case["preprocess"].update(values=[1.0]),
+        lambda case: case["preprocess"].update(values=["a"] * 256),
+        lambda case: case["preprocess"].update(shape=None),
+        lambda case: case["infer"][0].update(largest=None),
+        lambda case: case["postprocess"].update(labels=[1]),
+        lambda case: case["postprocess"].update(labels=[[]] * 256),
+        lambda case: case.update(extra=1),
+    ],
+)
+def test_each_wrong_field_of_a_case_is_one_line(tmp_path: Path, change: Callable[[Any], None]) -> None:
+    """Wrong numbers, types and counts are a ContractError, never a traceback in the middle of a test."""
+    with pytest.raises(ContractError, match="malformed"):
+        run_selftest(stamp(tmp_path / "m.tflite", golden=spoil(change)), threads=1)
+
+
+def test_a_file_that_is_no_image_fails_at_decode(tmp_path: Path) -> None:
+    """What the golden vectors hold is read as strictly as any image."""
+    path = stamp(tmp_path / "m.tflite", golden=spoil(lambda case: case.update(file="AAAA")))
+    assert diverged(path) == ("decode", "grey.png")
