@@ -168,9 +168,12 @@ def count_packed(block: bytes, needed: int) -> int:
     return found
 
 
+MOST_EMPTY = 64  # clears of the table in a block without a code between them: no encoder writes any but the first
+
+
 def count_coded(block: bytes, needed: int) -> int:
     """Return how many bytes an LZW block holds, as far as `needed`. Raises: ValueError if it is damaged."""
-    found = place = 0
+    found = place = empty = 0
     for _ in range(64 + needed // 64):
         codes, ends = read_codes(block, place, 32)  # few, should they be cleared at once again and again
         if not len(ends):
@@ -178,6 +181,9 @@ def count_coded(block: bytes, needed: int) -> int:
         count = int(ends[0]) if len(ends) else len(codes)
         if place == 0 and (count or not len(ends) or codes[0] != CLEAR):
             raise ValueError("a block does not decode")  # it does not begin with a clear
+        empty += not count
+        if empty > MOST_EMPTY:
+            raise ValueError("a block does not decode")
         found += int(measure_strings(codes[:count]).sum())
         if found >= needed or not len(ends) or codes[count] == END_OF_CODES:
             break

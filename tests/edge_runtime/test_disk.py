@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from runs import (
+from folder_runs import (
     OPTIONS,
     assert_nothing_torn,
     assert_one_line,

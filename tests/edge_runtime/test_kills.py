@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import (
+from folder_runs import (
     assert_nothing_torn,
     assert_same,
     count_masks,

@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from folder_runs import COMMAND, OPTIONS, assert_one_line, count_masks, draw_folder, read_rows, run, start, wait_until
 from malformed import hostile_png
-from runs import COMMAND, OPTIONS, assert_one_line, count_masks, draw_folder, read_rows, run, start, wait_until
 
 
 @pytest.mark.parametrize("what", ["out", "masks", "moved", "journal"])
