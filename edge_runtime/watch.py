@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -66,6 +66,7 @@ class Service:
         self.ok = self.failed = self.waiting = 0
         self.state, self.trouble, self.told = "starting", "", 0.0
         self.page: deque[Row] = deque(maxlen=PAGE_ROWS)
+        self.flags: Counter[str] = Counter()
         self.page_due, self.page_at = False, 0.0
         self.about: dict[str, Any] = {}
         self.last_done: str | None = None
@@ -179,6 +180,7 @@ class Service:
         """Count an image and remember it for the gallery."""
         made = done.row["status"] == "ok"
         self.ok, self.failed = self.ok + made, self.failed + (not made)
+        self.flags.update(filter(None, done.row["flags"].split(";")))
         name = name_input(Path(done.row["file"]), done.row["file"]).name
         self.page.append(to_page_row(done.row, name, self.options))
 
@@ -189,6 +191,7 @@ class Service:
         """
         path = self.place.out / JOURNAL
         self.ok = self.failed = 0
+        self.flags.clear()
         self.page.clear()
         last = {done.row["file"]: number for number, done in enumerate(scan_journal(path))}
         states: dict[str, str] = {}
@@ -208,6 +211,7 @@ class Service:
         """Write the gallery of the last images, and run.json."""
         counts = Counts(self.ok + self.failed, self.ok, self.failed, 0)
         facts = self.describe(crew, counts, time.monotonic() - self.started)
+        facts["flags"] = dict(self.flags.most_common())
         if self.options.gallery:
             write_gallery(self.place.out / "index.html", list(self.page), describe_page(facts))
         write_file(self.place.out / "run.json", (json.dumps(facts, indent=1) + "\n").encode())
@@ -257,6 +261,7 @@ class Service:
             "done": self.ok,
             "failed": self.failed,
             "waiting": self.waiting,
+            "flags": dict(self.flags.most_common()),
             "last_done": self.last_done,
             "memory_bytes": read_memory(),
         }

@@ -107,6 +107,8 @@ def test_each_image_once_across_restarts(
     assert "not a PNG" in words
     assert "2 segmented, 1 failed" in words
     assert one.health()["state"] == "stopped"
+    flags = [flag for row in one.rows() for flag in row["flags"].split(";") if flag]
+    assert json.loads((one.out / "run.json").read_text())["flags"] == {flag: flags.count(flag) for flag in flags}
     assert (one.out / "index.html").exists()
     made = {path.name: path.stat().st_ino for path in (one.out / "masks").iterdir()}
     assert sorted(made) == ["a.png", "b.png"]
