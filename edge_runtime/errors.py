@@ -60,3 +60,15 @@ class PolicyError(EdgeSegError):
     """A converted file lost more accuracy than it was allowed to; no file is left behind."""
 
     exit_code = 6
+
+
+class KitError(EdgeSegError):
+    """A deployment kit is refused; nothing of it was run, nothing of it is left behind."""
+
+    exit_code = 8
+
+
+class InstallError(EdgeSegError):
+    """A kit did not get through its tests on this device, which goes on with what it had."""
+
+    exit_code = 9

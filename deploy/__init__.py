@@ -1,0 +1,1 @@
+"""Kits that go onto a device without internet: signed, tested there before they are used, and back when they fail."""
