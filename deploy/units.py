@@ -1,0 +1,165 @@
+"""The texts of a service: a systemd unit, its user, its folders, and a loop for systems without systemd."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+MEBIBYTE = 1 << 20
+UNIT = "edge-seg.service"
+HOMES = ("/home/", "/root/", "/run/user/")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the service reads and writes, and as whom; absolute paths without blanks, quotes or percent signs."""
+
+    root: str = "/opt/edge-seg"
+    inbox: str = "/var/lib/edge-seg/inbox"
+    out: str = "/var/lib/edge-seg/out"
+    user: str = "edge-seg"
+
+
+def need_memory(model_bytes: int, pixels: int) -> int:
+    """Return the memory limit of a service, in bytes.
+
+    A fixed part, three times the model (LiteRT keeps it and packs its weights once more), and 2 KiB for each pixel (or
+    voxel) of the input; rounded up to 64 MiB. A quantized Res-UNet of 34 MB at 224 × 224 was seen to take 189 MB
+    with 512 × 512 images, and gets 512 MiB.
+    """
+    wanted = 256 * MEBIBYTE + 3 * model_bytes + 2048 * pixels
+    return -(-wanted // (64 * MEBIBYTE)) * 64 * MEBIBYTE
+
+
+def to_unit(setting: Setting, memory_bytes: int) -> str:
+    """Return the systemd unit."""
+    at_home = (f"{setting.inbox}/".startswith(HOMES), f"{setting.out}/".startswith(HOMES))
+    homes = "ProtectHome=tmpfs" if any(at_home) else "ProtectHome=yes"
+    places = [f"{'BindReadOnlyPaths' if at_home[0] else 'ReadOnlyPaths'}={setting.inbox}"]
+    places += [f"{'BindPaths' if at_home[1] else 'ReadWritePaths'}={setting.out}"]
+    return UNIT_TEXT.format(
+        root=setting.root,
+        inbox=setting.inbox,
+        out=setting.out,
+        user=setting.user,
+        memory=memory_bytes,
+        home=homes,
+        places="\n".join(places),
+    )
+
+
+UNIT_TEXT = """\
+[Unit]
+Description=edge-seg: masks for the images that arrive in {inbox}
+After=local-fs.target
+RequiresMountsFor={root} {inbox} {out}
+StartLimitIntervalSec=600
+StartLimitBurst=5
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={root}/current/venv/bin/edge-seg --watch {inbox} -o {out} --model {root}/current/kit/model.tflite
+User={user}
+Group={user}
+WorkingDirectory=/
+UMask=0027
+Environment=PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME=/var/cache/edge-seg
+CacheDirectory=edge-seg
+TimeoutStartSec=180
+WatchdogSec=180
+Restart=on-failure
+RestartSec=5
+StandardOutput=journal
+StandardError=journal
+SyslogIdentifier=edge-seg
+
+# From the model's size; beyond it the service alone is killed and started again.
+MemoryMax={memory}
+MemorySwapMax=0
+TasksMax=128
+OOMPolicy=stop
+Nice=5
+
+# It reads the inbox, writes the results and its cache, and talks to nobody.
+ProtectSystem=strict
+{home}
+{places}
+PrivateNetwork=yes
+RestrictAddressFamilies=AF_UNIX
+IPAddressDeny=any
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateUsers=yes
+PrivateIPC=yes
+PrivateMounts=yes
+DevicePolicy=closed
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+# Not ProcSubset=pid: the interpreter asks /proc/cpuinfo for the cores.
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RemoveIPC=yes
+KeyringMode=private
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def to_check_unit(setting: Setting) -> str:
+    """Return the unit that, after a start of the machine, finishes or undoes an installation that was interrupted."""
+    return f"""\
+[Unit]
+Description=edge-seg: finish or undo an interrupted installation
+After={UNIT}
+ConditionPathExists={setting.root}/current
+
+[Service]
+Type=oneshot
+ExecStart={setting.root}/current/venv/bin/edge-deploy check --root {setting.root}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def to_sysusers(setting: Setting) -> str:
+    """Return the sysusers.d line of the service's own user: no home, no shell, no password."""
+    return f'u {setting.user} - "edge-seg service" - -\n'
+
+
+def to_tmpfiles(setting: Setting) -> str:
+    """Return the tmpfiles.d lines of its folders: whoever is in the user's group may put images in."""
+    owner = f"{setting.user} {setting.user}"
+    return f"d {setting.inbox} 2770 {owner} -\nd {setting.out} 2750 {owner} -\n"
+
+
+def to_loop(setting: Setting) -> str:
+    """Return the loop for a system without systemd: a folder run does only what is new, so it can be run for ever."""
+    root, inbox, out = (shlex.quote(path) for path in (setting.root, setting.inbox, setting.out))
+    return f"""\
+#!/bin/sh
+# edge-seg without systemd: start it by hand, or from cron with  @reboot sh {root}/loop.sh
+# Every 10 seconds it does what is new or changed in the inbox; after an update it goes on with the new slot.
+umask 027
+while :; do
+    {root}/current/venv/bin/edge-seg {inbox} -o {out} --model {root}/current/kit/model.tflite --quiet
+    sleep 10
+done
+"""
