@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -249,6 +250,7 @@ def run_install(args: argparse.Namespace) -> int:
     from .keys import read_public_key
     from .service import Service
 
+    os.umask(0o022)  # the service's own user reads what root installs
     wishes = Wishes(args.keep, args.allow_downgrade, args.change_key, args.force)
     works = Works(Service(args.root), step=say)
     slot, done = install_kit(args.kit, args.root, read_public_key(args.pub), works, wishes)

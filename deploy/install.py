@@ -26,6 +26,7 @@ from .slots import (
     FAILED,
     GOOD,
     LEFT,
+    RECORDS,
     TRIAL,
     Slot,
     clean_up,
@@ -208,6 +209,7 @@ def settle(root: Path, works: Works) -> None:
 
 def check_root(root: Path, works: Works) -> Slot:
     """Finish or undo what was interrupted, and return the current slot if it is healthy. Raises: InstallError."""
+    want_root(root)
     with hold(root / ".lock", BUSY):
         settle(root, works)
         current = find_slot(root, read_current(root))
@@ -219,6 +221,7 @@ def check_root(root: Path, works: Works) -> Slot:
 
 def roll_back(root: Path, reason: str, works: Works) -> Slot:
     """Go back to the slot before the current one; return its record. Raises: InstallError, OutputError."""
+    want_root(root)
     with hold(root / ".lock", BUSY):
         settle(root, works)
         current = find_slot(root, read_current(root))
@@ -235,6 +238,12 @@ def roll_back(root: Path, reason: str, works: Works) -> Slot:
         works.service.restart()
         works.service.check()
         return before
+
+
+def want_root(root: Path) -> None:
+    """Want a folder in which something was installed once. Raises: InstallError."""
+    if not (root / RECORDS).is_dir():
+        raise InstallError(str(root), "nothing is installed there", "edge-deploy install KIT --root DIR --pub P")
 
 
 def describe(slot: Slot) -> dict[str, object]:

@@ -14,6 +14,7 @@ import pytest
 
 import benchmarks.arguments as edge_bench
 import convert.__main__ as edge_convert
+import deploy.__main__ as edge_deploy
 import edge_runtime.cli as edge_seg
 import reference.__main__ as edge_reference
 from convert.audit import FINDINGS
@@ -22,12 +23,14 @@ from edge_runtime.models import DEFAULT
 from reference.phantom import draw_phantom
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", DEFAULT.with_name("MODEL_CARD.md"))
+PAGES = (ROOT / "README.md", DEFAULT.with_name("MODEL_CARD.md"), ROOT / "docs" / "operate.md")
 PARSERS = {
     "edge-seg": edge_seg.make_parser,
     "python -m convert": edge_convert.build_parser,
     "python -m reference": edge_reference.make_parser,
     "python -m benchmarks": edge_bench.make_parser,
+    "python -m deploy": edge_deploy.build_parser,
+    "edge-deploy": edge_deploy.build_parser,
 }
 
 
@@ -42,13 +45,13 @@ def read_commands() -> list[str]:
 
 @pytest.mark.parametrize("command", read_commands())
 def test_each_command_parses(command: str) -> None:
-    """Every command of ours in the README and the model card is one that its program takes."""
+    """Every command of ours in the README, the model card and the operator's page is one that its program takes."""
     program = next(name for name in PARSERS if command.startswith(name))
     assert PARSERS[program]().parse_args(shlex.split(command.removeprefix(program)))
 
 
 def test_commands_are_found() -> None:
-    """The test above sees the commands of all three programs."""
+    """The test above sees the commands of all programs."""
     assert {name for name in PARSERS for command in read_commands() if command.startswith(name)} == set(PARSERS)
 
 
