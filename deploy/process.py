@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from edge_runtime.errors import InstallError
 
-KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME")
+KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME", "QEMU_CPU")  # the last: of an emulated board
 
 
 def run_command(what: str, command: Sequence[object], seconds: float, extra: Mapping[str, str] | None = None) -> str:
