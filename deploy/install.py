@@ -42,6 +42,7 @@ from .slots import (
 )
 
 TRUST = "trust.pub"
+STOPPED = "interrupted by the operator"
 BUSY = "another installation is at work there"
 
 
@@ -148,7 +149,11 @@ def give_up(root: Path, slot: Slot, error: BaseException) -> None:
     """Remove a slot that did not get as far as the switch; where its failure is one of the device's, raise it."""
     if read_current(root) == slot.name:
         return  # the switch itself was done: the next command looks at it
-    reason = f"{error.what}: {error.why}" if isinstance(error, EdgeSegError) else f"{type(error).__name__} {error}"
+    reason = f"{type(error).__name__} {error}"
+    if isinstance(error, EdgeSegError):
+        reason = f"{error.what}: {error.why}"
+    elif isinstance(error, KeyboardInterrupt):
+        reason = STOPPED
     with suppress(OutputError):  # a full disk must not hide why
         remove_files(root, slot.name)
         write_slot(root, slot.now(FAILED, reason))
@@ -168,7 +173,7 @@ def finish(root: Path, slot: Slot, works: Works, keep: int, public: bytes | None
         works.step("look")
         works.service.check()
     except (EdgeSegError, KeyboardInterrupt) as error:
-        reason = f"{error.what}: {error.why}" if isinstance(error, EdgeSegError) else "interrupted by the operator"
+        reason = f"{error.what}: {error.why}" if isinstance(error, EdgeSegError) else STOPPED
         go_back(root, slot, reason, works)
     works.step("record success")
     slot = write_slot(root, slot.now(GOOD))

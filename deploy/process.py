@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 
 from edge_runtime.errors import InstallError
 
 KEPT = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME", "QEMU_CPU")  # the last: of an emulated board
+LIBRARY = ctypes.CDLL(None)  # the C library
+DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
+
+
+def die_together() -> None:
+    """Have the kernel end this child when the installer is killed: nobody may go on writing into its slot."""
+    LIBRARY.prctl(DEATH_SIGNAL, signal.SIGKILL)
 
 
 def run_command(what: str, command: Sequence[object], seconds: float, extra: Mapping[str, str] | None = None) -> str:
@@ -24,6 +33,7 @@ def run_command(what: str, command: Sequence[object], seconds: float, extra: Map
             text=True,
             errors="replace",
             timeout=seconds,
+            preexec_fn=die_together,
         )
     except subprocess.TimeoutExpired:
         raise InstallError(what, f"it did not end within {seconds:g} s") from None

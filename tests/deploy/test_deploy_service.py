@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -258,3 +260,25 @@ def test_commands_run_clean_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
         run_command("sleep", ["sleep", "60"], 0.1)
     with pytest.raises(InstallError, match="cannot be started"):
         run_command("nothing", ["/nowhere/nothing"], 60)
+
+
+def test_a_killed_installer_takes_its_commands_along(tmp_path: Path) -> None:
+    """When the installer is killed, what it started ends with it, and writes nothing more."""
+    code = f"""
+from deploy.process import run_command
+run_command("sleep", ["sh", "-c", "echo $$ > {tmp_path / "pid"}; exec sleep 600"], 900)
+"""
+    installer = subprocess.Popen([sys.executable, "-c", code])
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        time.sleep(0.01)
+        assert installer.poll() is None
+    started = int((tmp_path / "pid").read_text())
+    installer.kill()
+    installer.wait()
+    for _ in range(6000):
+        stat = Path(f"/proc/{started}/stat")
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.01)
+    os.kill(started, 9)
+    pytest.fail("it went on")
