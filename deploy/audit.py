@@ -19,18 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import EdgeSegError, OutputError, UsageError
+from edge_runtime.errors import AuditLogError, OutputError, UsageError
 
 from .disk import ROOM, hold, sync_folder, tell_time, write_json
 
 START = "0" * 64
 LOG, HEAD, LOCK = "audit/log.jsonl", "audit/head.json", "audit/.lock"
-
-
-class AuditLogError(EdgeSegError):
-    """The log is not the one that was written."""
-
-    exit_code = 10
 
 
 @dataclass(frozen=True)

@@ -72,3 +72,9 @@ class InstallError(EdgeSegError):
     """A kit did not get through its tests on this device, which goes on with what it had."""
 
     exit_code = 9
+
+
+class AuditLogError(EdgeSegError):
+    """A device's audit log is not the one that was written."""
+
+    exit_code = 10

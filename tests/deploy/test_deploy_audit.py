@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.audit import HEAD, LOG, AuditLogError, Head, append_event, hash_fields, read_kept, record_run, verify_log
+from deploy.audit import HEAD, LOG, Head, append_event, hash_fields, read_kept, record_run, verify_log
 from deploy.audit import to_text as to_line
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import AuditLogError, UsageError
 
 
 @pytest.fixture
