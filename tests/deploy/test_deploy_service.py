@@ -276,8 +276,10 @@ run_command("sleep", ["sh", "-c", "echo $$ > {tmp_path / "pid"}; exec sleep 600"
     installer.kill()
     installer.wait()
     for _ in range(6000):
-        stat = Path(f"/proc/{started}/stat")
-        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
+        try:
+            if Path(f"/proc/{started}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+        except (FileNotFoundError, ProcessLookupError):  # it may go at any time
             return
         time.sleep(0.01)
     os.kill(started, 9)
