@@ -66,7 +66,10 @@ WorkingDirectory=/
 UMask=0027
 Environment=PYTHONDONTWRITEBYTECODE=1 XDG_CACHE_HOME=/var/cache/edge-seg
 CacheDirectory=edge-seg
+# What a stopped service has done goes into the audit log, which is not the service's own to write.
+ExecStopPost=-+{root}/current/venv/bin/edge-deploy audit record {out}/run.json --root {root}
 TimeoutStartSec=180
+TimeoutStopSec=180
 WatchdogSec=180
 Restart=on-failure
 RestartSec=5
@@ -74,11 +77,11 @@ StandardOutput=journal
 StandardError=journal
 SyslogIdentifier=edge-seg
 
-# From the model's size; beyond it the service alone is killed and started again.
+# From the model's size; beyond it the process that segments is killed: it costs an image and is replaced.
 MemoryMax={memory}
 MemorySwapMax=0
 TasksMax=128
-OOMPolicy=stop
+OOMPolicy=continue
 Nice=5
 
 # It reads the inbox, writes the results and its cache, and talks to nobody.
