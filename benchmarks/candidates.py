@@ -20,6 +20,7 @@ SUFFIXES = {b"PK\x03\x04": ".keras", b"\x89HDF": ".h5"}  # by content; Keras its
 ENGINE_NAMES = {
     "litert": "LiteRT",
     "tflite-runtime": "tflite-runtime",
+    "gpu": "LiteRT on the GPU",
     "keras": "Keras",
     "openvino": "OpenVINO",
     "onnxruntime": "ONNX Runtime",

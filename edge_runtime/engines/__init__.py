@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,11 +13,14 @@ import numpy.typing as npt
 
 from ..errors import EngineError, UsageError
 
-# In the order in which "auto" tries them; name: (module here, package to install).
+# In the order in which "auto" tries them; name: (module here, or anywhere if it has a dot; package to install).
 ENGINES = {
     "litert": ("litert", "ai-edge-litert"),
     "tflite-runtime": ("tflite_runtime", "tflite-runtime"),
+    "openvino": ("openvino", "openvino"),
+    "gpu": ("gpu", "ai-edge-litert"),
 }
+ACCELERATED = ("gpu",)  # never taken unmeasured: what a driver does is known only once it has done it
 
 
 class Engine(Protocol):
@@ -41,16 +45,21 @@ class Engine(Protocol):
 
 
 def load_engine(name: str, path: Path, threads: int | None = None) -> Engine:
-    """Load a model on the engine of that name; "auto" is the first that is installed.
+    """Load a model on the engine of that name; "auto" is the first one for the CPU that is installed.
 
     Raises: EngineError if the engine is not installed or refuses the model; UsageError for an unknown name.
     """
     threads = count_cores() if threads is None else threads
     if name != "auto":
         return load_named(name, path, threads)
-    for candidate in ENGINES:
-        if is_installed(candidate):
-            return load_named(candidate, path, threads)
+    return load_named(find_first(), path, threads)
+
+
+def find_first() -> str:
+    """Return the first engine for the CPU that is installed. Raises: EngineError if none is."""
+    for name in ENGINES:
+        if name not in ACCELERATED and is_installed(name):
+            return name
     raise EngineError("engine auto", "no engine is installed", "pip install ai-edge-litert")
 
 
@@ -58,18 +67,29 @@ def load_named(name: str, path: Path, threads: int) -> Engine:
     """Load a model on one engine."""
     if name not in ENGINES:
         raise UsageError(f"engine {name}", f"there are {', '.join(ENGINES)}", "or leave it to auto")
-    module, package = ENGINES[name]
+    package = ENGINES[name][1]
     try:
-        engine: Engine = import_module(f".{module}", __name__).load(path, threads)
+        engine: Engine = import_engine(name).load(path, threads)
     except ImportError as error:
         raise EngineError(f"engine {name}", f"it needs {package} ({error})", f"pip install {package}") from None
     return engine
 
 
+def import_engine(name: str) -> ModuleType:
+    """Import an engine's module. Raises: ImportError, whatever its package raises when it is imported."""
+    module = ENGINES[name][0]
+    try:
+        return import_module(module if "." in module else f"{__name__}.{module}")
+    except ImportError:
+        raise
+    except Exception as error:  # a package that is installed and broken
+        raise ImportError(f"{type(error).__name__}: {error}") from error
+
+
 def is_installed(name: str) -> bool:
     """Tell whether an engine's package imports here."""
     try:
-        import_module(f".{ENGINES[name][0]}", __name__)
+        import_engine(name)
     except ImportError:
         return False
     return True

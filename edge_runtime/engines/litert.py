@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 
 from ai_edge_litert.interpreter import Interpreter
 
+from ..versions import find_version
 from .interpreter import InterpreterEngine, make_interpreter
+from .weights import find_weights
 
 
 def load(path: Path, threads: int) -> InterpreterEngine:
-    """Load a model. Raises: ModelError if LiteRT refuses it."""
+    """Load a model, a large one with its weights mapped from the cache. Raises: ModelError if LiteRT refuses it."""
+    release = find_version("ai-edge-litert") or "unknown"
+    weights = find_weights(path, threads, release)
+    engine = load_mapped(path, threads, release, weights) if weights else None
+    if engine is not None:
+        return engine
     interpreter = make_interpreter(Interpreter, "litert", str(path), threads)
-    return InterpreterEngine("litert", version("ai-edge-litert"), threads, interpreter, str(path))
+    return InterpreterEngine("litert", release, threads, interpreter, str(path))
+
+
+def load_mapped(path: Path, threads: int, release: str, weights: Path) -> InterpreterEngine | None:
+    """Load a model on CompiledModel; None where this LiteRT or this model does not allow it: the Interpreter will."""
+    try:
+        from .compiled import CompiledEngine
+
+        return CompiledEngine("litert", release, threads, str(path), str(weights))
+    except Exception:  # its API is young: whatever it says, the Interpreter, or its error, counts
+        return None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 
 from tflite_runtime.interpreter import Interpreter
 
+from ..versions import find_version
 from .interpreter import InterpreterEngine, make_interpreter
 
 
 def load(path: Path, threads: int) -> InterpreterEngine:
     """Load a model. Raises: ModelError if tflite-runtime refuses it."""
     interpreter = make_interpreter(Interpreter, "tflite-runtime", str(path), threads)
-    return InterpreterEngine("tflite-runtime", version("tflite-runtime"), threads, interpreter, str(path))
+    return InterpreterEngine(
+        "tflite-runtime", find_version("tflite-runtime") or "unknown", threads, interpreter, str(path)
+    )

@@ -6,14 +6,24 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from edge_runtime.engines import ENGINES, count_cores, is_installed, load_engine
+from edge_runtime import Session
+from edge_runtime.engines import ACCELERATED, ENGINES, count_cores, import_engine, is_installed, load_engine
 from edge_runtime.engines.interpreter import InterpreterEngine
 from edge_runtime.errors import EngineError, ModelError, UsageError
 from edge_runtime.models import DEFAULT
 
-INSTALLED = [name for name in ENGINES if is_installed(name)]
+# A GPU's engine may be installed where no GPU is.
+INSTALLED = [name for name in ENGINES if is_installed(name) and name not in ACCELERATED]
+PACKAGES = (
+    "ai_edge_litert",
+    "ai_edge_litert.interpreter",
+    "ai_edge_litert.compiled_model",
+    "tflite_runtime",
+    "openvino",
+)
 
 
 def test_one_engine_is_installed() -> None:
@@ -42,6 +52,47 @@ def test_the_callers_output_is_not_overwritten() -> None:
     assert (first == kept).all()
 
 
+@pytest.mark.parametrize("name", INSTALLED[1:])
+def test_engines_agree(name: str, drawn: npt.NDArray[np.uint8]) -> None:
+    """The embedded model's masks are the same on every engine for the CPU, but for a pixel in a thousand."""
+    first, other = (Session.load(engine=engine, threads=1).segment(drawn) for engine in (INSTALLED[0], name))
+    assert other.engine == name
+    assert (first.mask == other.mask).mean() >= 0.999
+    assert abs(first.probability - other.probability).mean() < 0.01
+
+
+def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteRT's words are places in its own source; ours say what to install or leave out."""
+    compiled = pytest.importorskip("edge_runtime.engines.compiled")
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("ERROR: [litert_compiled_model.h:1961]\n└ ERROR")
+
+    monkeypatch.setattr(compiled, "compile_model", refuse)
+    with pytest.raises(EngineError, match=r"no GPU here.*Vulkan driver") as caught:
+        load_engine("gpu", DEFAULT, 1)
+    assert "\n" not in str(caught.value) and "1961" not in str(caught.value)
+
+
+def test_a_package_that_is_broken_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a package raises when it is imported, the engine is not there, and says why."""
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / "torn.py").write_text("raise SystemError('half an update')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(ENGINES, "torn", ("planted.torn", "torn-package"))
+    assert not is_installed("torn")
+    with pytest.raises(EngineError, match=r"needs torn-package \(SystemError: half an update\); pip install"):
+        load_engine("torn", DEFAULT, 1)
+
+
+@pytest.mark.skipif(not is_installed("openvino"), reason="openvino is not installed")
+@pytest.mark.parametrize(("flags", "precision"), [({"avx2"}, "f32"), ({"avx512_vnni", "amx_bf16"}, "bf16")])
+def test_openvino_computes_in_bf16_only_where_tiles_do(flags: set[str], precision: str) -> None:
+    """Half the digits are given up only where that is worth something."""
+    config = import_engine("openvino").make_config(2, frozenset(flags))
+    assert (config["INFERENCE_PRECISION_HINT"], config["INFERENCE_NUM_THREADS"]) == (precision, 2)
+
+
 def test_a_tensor_that_does_not_fit_is_an_engine_error() -> None:
     """What the interpreter refuses is one line with a way out."""
     engine = load_engine("auto", DEFAULT, 1)
@@ -56,23 +107,26 @@ def test_an_unknown_engine_is_a_usage_error() -> None:
         load_engine("onnx", DEFAULT)
 
 
+def block_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no interpreter import, as where none is installed."""
+    for module in ("compiled", *(module for module, _ in ENGINES.values())):
+        monkeypatch.delitem(sys.modules, f"edge_runtime.engines.{module}", raising=False)
+    for package in (*PACKAGES, "tflite_runtime.interpreter"):
+        monkeypatch.setitem(sys.modules, package, None)
+
+
 @pytest.mark.parametrize("name", list(ENGINES))
 def test_an_engine_that_is_not_installed_says_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing package is one message with the command that brings it."""
-    module, package = ENGINES[name]
-    monkeypatch.delitem(sys.modules, f"edge_runtime.engines.{module}", raising=False)
-    for blocked in ("ai_edge_litert.interpreter", "tflite_runtime.interpreter"):
-        monkeypatch.setitem(sys.modules, blocked, None)
+    package = ENGINES[name][1]
+    block_packages(monkeypatch)
     with pytest.raises(EngineError, match=f"pip install {package}"):
         load_engine(name, DEFAULT)
 
 
 def test_auto_without_any_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """With no engine at all, auto says which to install."""
-    for module, _ in ENGINES.values():
-        monkeypatch.delitem(sys.modules, f"edge_runtime.engines.{module}", raising=False)
-    for blocked in ("ai_edge_litert.interpreter", "tflite_runtime.interpreter"):
-        monkeypatch.setitem(sys.modules, blocked, None)
+    block_packages(monkeypatch)
     with pytest.raises(EngineError, match="pip install"):
         load_engine("auto", DEFAULT)
 
