@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import faulthandler
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
@@ -22,10 +21,11 @@ from .summary import count_flags, describe_page, describe_run, own_version, prin
 
 if TYPE_CHECKING:
     from .crew import ThreadCrew
+    from .engines.choose import Verdict
     from .folder import Counts, Crew, Options
     from .isolation import IsolatedCrew
 
-ENGINES = ("auto", "litert", "tflite-runtime")
+ENGINES = ("auto", "litert", "gpu", "openvino", "tflite-runtime")
 EXIT_SOME_FAILED, EXIT_INTERRUPTED = 3, 130
 
 
@@ -35,6 +35,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leave with exit status 2."""
         self.exit(UsageError.exit_code, f"{self.prog}: error: {printable(message)}; see {self.prog} --help\n")
+
+
+class Version(argparse.Action):
+    """Looks for the version only where it is asked for: --help is not to wait."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Print the version and leave."""
+        print(parser.prog, own_version())
+        parser.exit()
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -48,9 +57,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("inputs", nargs="*", type=place, metavar="INPUT", help="image files and folders")
     parser.add_argument("-o", "--output", type=place, metavar="OUT", help="default: <first input's name>-seg, here")
     parser.add_argument("--model", type=place, metavar="M.tflite", help="default: the embedded model")
-    parser.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto, the first installed")
-    parser.add_argument("--threads", type=positive, metavar="N", help="of the engine; default: all cores / workers")
-    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="images at a time (default 1)")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto, the best measured here")
+    parser.add_argument("--threads", type=positive, metavar="N", help="of the engine; default: as measured")
+    parser.add_argument("--workers", type=positive, metavar="N", help="images at a time; default: as measured")
+    parser.add_argument("--retune", action="store_true", help="measure anew which engine is the best here")
     parser.add_argument("--threshold", type=float, metavar="T", help="instead of the contract's, between 0 and 1")
     parser.add_argument("--recursive", action="store_true", help="the folders in a folder too")
     parser.add_argument("--probability", action="store_true", help="write 16-bit probability maps too")
@@ -88,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--doctor", action="store_true", help="look at this machine: what is fit, what to mend and how")
     parser.add_argument("--json", action="store_true", help="print run.json, or what one of these says, as JSON")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    parser.add_argument("--version", action="version", version=f"edge-seg {own_version()}")
+    parser.add_argument("--version", action=Version, nargs=0, help="show the version and leave")
     return parser
 
 
@@ -147,6 +157,7 @@ def hold_back() -> Iterator[None]:
     LiteRT announces its delegate, libpng and libtiff lament damaged images: none has a switch for it. Our own words
     go on through a copy of file descriptor 2.
     """
+    atexit.register(hush)
     ours = sys.stderr
     try:
         shared = ours.fileno() == 2
@@ -164,7 +175,7 @@ def hold_back() -> Iterator[None]:
             raise
         except BaseException:
             held.seek(0)
-            shutil.copyfileobj(held, copy.buffer)
+            copy.buffer.write(held.read())
             raise
         finally:
             faulthandler.disable()
@@ -173,9 +184,20 @@ def hold_back() -> Iterator[None]:
             os.close(terminal)
 
 
+def hush() -> None:
+    """Send what is still written to stderr nowhere: LiteRT's destructors speak after all else is over."""
+    with suppress(AttributeError, OSError, ValueError):
+        sys.stderr.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 def make_memory() -> IO[bytes]:
     """Return a file without a name, in memory where that is possible: a device's disk may be read-only."""
-    return os.fdopen(os.memfd_create("stderr"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stderr"), "w+b")
+    import tempfile
+
+    return tempfile.TemporaryFile()
 
 
 def complain(error: object) -> None:
@@ -203,7 +225,7 @@ def say(text: str) -> None:
 def choose_action(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
     """Return what the command line asks for; of several, the first."""
     asked = {
-        show_info: args.info,
+        show_info: args.info or (args.retune and not args.inputs and args.watch is None),
         show_selftest: args.selftest,
         show_doctor: args.doctor,
         watch: args.watch is not None,
@@ -240,19 +262,26 @@ def printable_lines(text: str) -> str:
 
 def show_info(args: argparse.Namespace) -> int:
     """Print the model's contract."""
+    from dataclasses import asdict
+
     from .contract import read_contract, to_json
+    from .engines.choose import measure, read_verdict, to_lines
     from .models import DEFAULT
 
     path = args.model or DEFAULT
-    fields = json.loads(to_json(read_contract(path, verify=True)))
+    contract = read_contract(path, verify=True)
+    fields = json.loads(to_json(contract))
+    sha256 = contract.model.sha256
+    verdict = measure(path, sha256) if args.retune else read_verdict(sha256)
     if args.json:
-        say(json.dumps(fields, indent=1))
+        say(json.dumps({**fields, "engine": asdict(verdict)} if verdict else fields, indent=1))
         return 0
     lines = [f"file: {path}"]
     for key, value in fields.items():
         inner = value.items() if isinstance(value, dict) else [("", value)]
         for name, item in inner:
             lines.append(f"{key}{'.' if name else ''}{name}: {item if isinstance(item, str) else json.dumps(item)}")
+    lines += to_lines(verdict) if verdict else ["engine: not measured here; edge-seg --retune does"]
     say("\n".join(printable(line) for line in lines))
     return 0
 
@@ -270,9 +299,10 @@ def segment(args: argparse.Namespace) -> int:
     first = os.path.basename(os.path.abspath(args.inputs[0]))  # noqa: PTH100, PTH119 - "." and ".." have no name
     out = args.output or Path(f"{first or 'root'}-seg")
     inputs = find_inputs(args.inputs, args.recursive, out)
-    options = make_options(args)
+    verdict = choose_engine(args, len(inputs))
+    options = make_options(args, verdict.workers)
     bar = ProgressBar(len(inputs), shown=sys.stderr is not None and sys.stderr.isatty() and not args.quiet)
-    with closing(gather_crew(args, options)) as crew:
+    with closing(gather_crew(args, verdict, options)) as crew:
         try:
             counts = run_folder(inputs, out, crew, options, bar.show)
         finally:
@@ -307,13 +337,14 @@ def watch(args: argparse.Namespace) -> int:
     out = args.output or Path(f"{inbox.name or 'root'}-seg")
     if f"{os.path.realpath(inbox)}{os.sep}".startswith(f"{os.path.realpath(out)}{os.sep}"):
         raise UsageError(f"--watch {args.watch}", f"it lies in the output folder {out}", "choose another -o")
-    options = make_options(args)
+    verdict = choose_engine(args, 0)  # a service is not kept from starting
+    options = make_options(args, verdict.workers)
 
     def describe(crew: Crew, counts: Counts, spent: float) -> dict[str, Any]:
         return describe_run(args, crew.contract, crew.facts, counts, spent)
 
     place = Place(inbox, out, args.recursive, args.settle)
-    service = Service(place, options, lambda beat: gather_crew(args, options, beat), describe, complain)
+    service = Service(place, options, lambda beat: gather_crew(args, verdict, options, beat), describe, complain)
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, service.stop)
     if not args.quiet:
@@ -324,7 +355,7 @@ def watch(args: argparse.Namespace) -> int:
     return 0
 
 
-def make_options(args: argparse.Namespace) -> Options:
+def make_options(args: argparse.Namespace, workers: int) -> Options:
     """Return what a run writes and what an image may cost."""
     from .folder import Options
 
@@ -332,7 +363,7 @@ def make_options(args: argparse.Namespace) -> Options:
         probability=args.probability,
         overlay=not args.no_overlay,
         gallery=not args.no_gallery,
-        workers=args.workers,
+        workers=workers,
         force=args.force,
         max_pixels=args.max_pixels,
         max_seconds=args.max_seconds,
@@ -340,25 +371,41 @@ def make_options(args: argparse.Namespace) -> Options:
     )
 
 
+def choose_engine(args: argparse.Namespace, count: int) -> Verdict:
+    """Return the engine, threads and workers to segment `count` images with."""
+    from .contract import read_contract
+    from .engines.choose import choose
+    from .models import DEFAULT
+
+    path = args.model or DEFAULT
+    sha256 = read_contract(path).model.sha256
+    return choose(path, sha256, count, args.engine, args.threads, args.workers, args.retune)
+
+
 def gather_crew(
-    args: argparse.Namespace, options: Options, beat: Callable[[], None] = lambda: None
+    args: argparse.Namespace, verdict: Verdict, options: Options, beat: Callable[[], None] = lambda: None
 ) -> ThreadCrew | IsolatedCrew:
-    """Return who segments: a child process, unless told to do it in this one."""
+    """Return who segments, on the verdict's engine or, where that fails, on the next best one."""
+    from .engines.choose import load_best
+
+    crew, verdict = load_best(verdict, lambda engine, threads: make_crew(args, engine, threads, options, beat))
+    crew.facts = {**crew.facts, "reason": verdict.why, "workers": verdict.workers}
+    return crew
+
+
+def make_crew(
+    args: argparse.Namespace, engine: str, threads: int, options: Options, beat: Callable[[], None]
+) -> ThreadCrew | IsolatedCrew:
+    """Return a child process that segments, unless told to do it in this one."""
     from .isolation import IsolatedCrew, Job
 
-    job = Job(args.model, args.engine, args.threads or default_threads(args.workers), args.threshold)
+    job = Job(args.model, engine, threads, args.threshold)
     if args.isolation:
         return IsolatedCrew(job, options, beat)
     from .crew import ThreadCrew
     from .session import Session
 
     return ThreadCrew(lambda: Session.load(job.model, job.engine, job.threads, job.threshold), options)
-
-
-def default_threads(workers: int) -> int:
-    """Return the cores that this process may use, shared out among the workers."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // workers)
 
 
 class ProgressBar:

@@ -6,7 +6,6 @@ OpenCV, the interpreters, hashing and file writing release Python's lock, so the
 
 from __future__ import annotations
 
-import platform
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -76,6 +75,8 @@ class Line:
 
 def describe_session(session: Session) -> dict[str, Any]:
     """Return what a run says of its engine and packages."""
+    import platform
+
     import cv2
     import numpy as np
 

@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
 
@@ -38,7 +37,7 @@ def write_gallery(path: Path, rows: Sequence[Mapping[str, str]], facts: Mapping[
 
 def to_page(rows: Sequence[Mapping[str, str]], facts: Mapping[str, object]) -> str:
     parts = {"notice": to_notice(facts), "facts": to_facts(facts), "data": to_data(rows)}
-    template = resources.files("edge_runtime").joinpath("gallery.html").read_text("utf-8")
+    template = Path(__file__).with_name("gallery.html").read_text("utf-8")
     # One pass: a file may be called {{facts}}.
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)
 

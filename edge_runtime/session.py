@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from .contract import Contract, read_contract
 from .engines import Engine, load_engine
+from .engines.choose import load_best, read_verdict
 from .errors import ContractError, ImageError, UsageError
 from .models import DEFAULT
 from .postprocess import Labels, Probability, to_class, to_labels, to_probability
@@ -51,6 +52,7 @@ class Session:
     ) -> Session:
         """Load a stamped .tflite file, the embedded default without `path`, on an engine.
 
+        engine: "auto" is what was measured to be best here (`edge-seg --retune`), else the first one installed.
         threads: of the engine, default all cores that this process may use. threshold: instead of the contract's.
         Raises: ModelError, ContractError, EngineError; UsageError for a threshold that cannot apply.
         """
@@ -58,9 +60,11 @@ class Session:
         contract = read_contract(path, verify=True)
         if threshold is not None:
             check_threshold(threshold, contract)
-        runner = load_engine(engine, path, threads)
-        check_shapes(path, contract, runner)
-        return cls(contract, runner, threshold)
+        kept = read_verdict(contract.model.sha256) if engine == "auto" else None
+        if kept is None:
+            return cls(contract, load_checked(path, contract, engine, threads), threshold)
+        found = load_best(kept, lambda name, _: load_checked(path, contract, name, threads))
+        return cls(contract, found[0], threshold)
 
     def segment(self, image: Image) -> Result:
         """Segment an image, (H, W) grey or (H, W, 3) RGB, or a volume of these, (D, H, W) or (D, H, W, 3).
@@ -120,6 +124,13 @@ def check_threshold(threshold: float, contract: Contract) -> None:
         raise UsageError(f"threshold {threshold}", "it is not between 0 and 1", "give one such as 0.5")
     if contract.output.activation == "softmax":
         raise UsageError(f"threshold {threshold}", "this model's labels are the most probable ones", "leave it out")
+
+
+def load_checked(path: Path, contract: Contract, name: str, threads: int | None) -> Engine:
+    """Load a model on an engine that sees the shapes that its contract promises."""
+    engine = load_engine(name, path, threads)
+    check_shapes(path, contract, engine)
+    return engine
 
 
 def check_shapes(path: Path, contract: Contract, engine: Engine) -> None:

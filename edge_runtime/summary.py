@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +21,9 @@ SHOWN = 20  # rows of the table on stdout; all of them are in results.csv
 
 def own_version() -> str:
     """Return the installed version, or "source" when run from a checkout that is not installed."""
-    try:
-        return version("edge-seg")
-    except PackageNotFoundError:
-        return "source"
+    from .versions import find_version
+
+    return find_version("edge-seg") or "source"
 
 
 def describe_run(
@@ -34,15 +31,14 @@ def describe_run(
 ) -> dict[str, Any]:
     """Return what run.json holds; facts: what the crew says of its engine and packages."""
     model, engine = contract.model, facts["engine"]
-    reason = "the first engine installed here" if args.engine == "auto" else None
     return {
         "versions": facts["versions"],
         "model": {"id": model.id, "version": model.version, "sha256": model.sha256, "path": str(args.model or "")},
         "threshold": facts["threshold"],
         "intended_use": contract.intended_use,
-        "engine": {"asked": args.engine, "used": engine["name"], "reason": reason},
+        "engine": {"asked": args.engine, "used": engine["name"], "reason": facts["reason"]},
         "threads": engine["threads"],
-        "workers": args.workers,
+        "workers": facts["workers"],
         "counts": asdict(counts),
         "images_per_second": round((counts.inputs - counts.kept) / seconds, 3),
         "started": now_text(-seconds),
@@ -65,6 +61,8 @@ def now_text(seconds: float = 0.0) -> str:
 
 def describe_host() -> dict[str, Any]:
     """Return what tells one machine from another, without its name or its user."""
+    import platform
+
     memory = None
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

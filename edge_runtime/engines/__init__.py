@@ -6,12 +6,13 @@ import os
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import EngineError, UsageError
+
+if TYPE_CHECKING:  # whoever only asks which engines there are does not wait for NumPy
+    import numpy as np
+    import numpy.typing as npt
 
 # In the order in which "auto" tries them; name: (module here, or anywhere if it has a dot; package to install).
 ENGINES = {
