@@ -26,7 +26,7 @@ class CompiledEngine(InterpreterEngine):
     """A CompiledModel as an Engine; shapes, types and scales come from an Interpreter that never runs."""
 
     def __init__(self, name: str, version: str, threads: int, path: str, weights: str = "", gpu: bool = False) -> None:
-        super().__init__(name, version, threads, Interpreter(model_path=path), path)
+        super().__init__(name, version, threads, read_details(name, path), path)
         self._interpreter = None  # its memory is given back before the model asks for more
         self._model = model = compile_model(path, threads, weights, gpu)
         self._inputs, self._buffers = model.create_input_buffers(0), model.create_output_buffers(0)
@@ -47,6 +47,14 @@ class CompiledEngine(InterpreterEngine):
         except (RuntimeError, ValueError) as error:
             raise EngineError(f"engine {self.name}", f"inference failed ({error})", "try another --engine") from None
         return found
+
+
+def read_details(name: str, path: str) -> Any:
+    """Return an Interpreter to be asked about a model, not run. Raises: ModelError if LiteRT cannot read the file."""
+    try:
+        return Interpreter(model_path=path)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(path, f"{name} refuses it ({error})", "convert it again") from None
 
 
 def find_places(model: Any, outputs: Sequence[Any]) -> list[int]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import EngineError
@@ -16,7 +21,30 @@ def load(path: Path, threads: int) -> CompiledEngine:
 
     Raises: EngineError where no GPU takes it; ModelError for a file that is no such model.
     """
+    release = find_version("ai-edge-litert") or "unknown"
     try:
-        return CompiledEngine("gpu", find_version("ai-edge-litert") or "unknown", threads, str(path), gpu=True)
-    except (RuntimeError, ValueError, TypeError):  # what LiteRT raises are places in its own source
+        with stdout_to_stderr():
+            return CompiledEngine("gpu", release, threads, str(path), gpu=True)
+    except (RuntimeError, ValueError, TypeError) as error:  # what LiteRT raises are places in its own source
+        error.with_traceback(None)  # it would keep LiteRT's objects, which have words to say when they go
         raise EngineError("engine gpu", "there is no GPU here that takes the model", FIX) from None
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what C libraries print to stdout, where data belongs, to stderr: LiteRT laments missing OpenCL there."""
+    try:
+        stdout = os.dup(1)
+    except OSError:  # there is none
+        yield
+        return
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    try:
+        with suppress(OSError):
+            os.dup2(2, 1)
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(stdout, 1)
+        os.close(stdout)

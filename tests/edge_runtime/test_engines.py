@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from pathlib import Path
 
@@ -72,6 +73,25 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(EngineError, match=r"no GPU here.*Vulkan driver") as caught:
         load_engine("gpu", DEFAULT, 1)
     assert "\n" not in str(caught.value) and "1961" not in str(caught.value)
+
+
+def test_what_is_no_model_is_no_missing_gpu(tmp_path: Path) -> None:
+    """A file that LiteRT cannot read is named, whether there is a GPU or not."""
+    pytest.importorskip("edge_runtime.engines.compiled")
+    (tmp_path / "m.tflite").write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"m\.tflite: gpu refuses it"):
+        load_engine("gpu", tmp_path / "m.tflite", 1)
+
+
+def test_stdout_is_for_data(capfd: pytest.CaptureFixture[str]) -> None:
+    """What a C library prints there while a GPU's engine is made goes to stderr, and nothing else does."""
+    gpu = pytest.importorskip("edge_runtime.engines.gpu")
+    print("before")
+    with gpu.stdout_to_stderr():
+        ctypes.CDLL(None).puts(b"words of a library")
+    print("after")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("before\nafter\n", "words of a library\n")
 
 
 def test_a_package_that_is_broken_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
