@@ -42,9 +42,10 @@ DAMAGED = "slice-damaged.png"
 OPTIONS = ("--engine", "litert", "--threads", "1", "--probability")
 # Those that a board can decide: its kernels, OpenCV's, the C library's. Emulation is some 50 times slower.
 TESTS = ("contract", "engines", "folder", "gallery", "images", "overlay", "postprocess", "preprocess", "session")
-SLOW = (  # a bomb of 30,000 x 30,000 pixels is built for these, byte by byte
-    "test_images.py::test_a_bomb_is_refused_before_memory_is_asked_for",
-    "test_folder.py::test_bad_images_fail_alone",
+SLOW = (
+    "test_images.py::test_a_bomb_is_refused_before_memory_is_asked_for",  # 30,000 x 30,000 pixels, byte by byte
+    "test_folder.py::test_bad_images_fail_alone",  # the same
+    "test_gallery.py::test_twenty_thousand_rows_stay_small",  # it has a clock
 )
 STUCK_S = 900  # qemu's threads can wait for each other for ever
 

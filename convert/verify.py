@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.engines import Engine, load_engine
+from edge_runtime.engines import Engine
 from edge_runtime.errors import ModelError
 
 Array = npt.NDArray[np.float32]
@@ -79,11 +79,15 @@ def muffled() -> Iterator[None]:
 def open_engine(model: Path, threads: int = 2) -> Engine:
     """Return a file loaded on the device's own LiteRT engine: what is compared is what will run.
 
+    Without its cache of packed weights: the files here are candidates, gone when one of them is chosen.
+
     Raises:
         ModelError: LiteRT refuses the file.
     """
+    from edge_runtime.engines.litert import load_plain
+
     with muffled():
-        return load_engine("litert", model, threads)
+        return load_plain(model, threads)
 
 
 def run_model(engine: Engine, tensor: npt.NDArray[Any]) -> Array:

@@ -6,23 +6,24 @@ import os
 import re
 import sys
 
+METADATA = re.compile(r"([\w.]+)-([^-]+)(?:-.*)?\.(?:dist|egg)-info")
+
 
 def find_version(package: str) -> str | None:
     """Return the installed version of a package; None where it is not installed.
 
-    From the name of its NAME-VERSION.dist-info folder on the path (Source: PyPA's recording installed packages), so
-    that neither a mail parser nor sockets are imported; what is not found so is asked of importlib.metadata.
+    From the name of its NAME-VERSION.dist-info on the path (Source: PyPA's recording installed packages; .egg-info is
+    Debian's), the first one as for imports, so that neither a mail parser nor sockets are imported.
     """
-    name = re.sub(r"[-_.]+", "_", package).lower()
+    name = normalize(package)
     for folder in filter(os.path.isdir, sys.path):
-        for entry in sorted(os.listdir(folder)):  # noqa: PTH208 - before pathlib is needed
-            stem, dot, kind = entry.rpartition(".")
-            found, dash, version = stem.partition("-")
-            if dot and dash and kind == "dist-info" and re.sub(r"[-_.]+", "_", found).lower() == name:
-                return version
-    from importlib import metadata
+        for entry in os.listdir(folder):  # noqa: PTH208 - pathlib's paths are not needed
+            found = METADATA.fullmatch(entry)
+            if found and normalize(found[1]) == name:
+                return found[2]
+    return None
 
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+
+def normalize(name: str) -> str:
+    """Return the one spelling that all spellings of a package's name have in common."""
+    return re.sub(r"[-_.]+", "_", name).lower()

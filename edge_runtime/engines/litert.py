@@ -16,9 +16,13 @@ def load(path: Path, threads: int) -> InterpreterEngine:
     release = find_version("ai-edge-litert") or "unknown"
     weights = find_weights(path, threads, release)
     engine = load_mapped(path, threads, release, weights) if weights else None
-    if engine is not None:
-        return engine
+    return engine or load_plain(path, threads)
+
+
+def load_plain(path: Path, threads: int) -> InterpreterEngine:
+    """Load a model and leave nothing in the cache: for files that are tried once. Raises: ModelError."""
     interpreter = make_interpreter(Interpreter, "litert", str(path), threads)
+    release = find_version("ai-edge-litert") or "unknown"
     return InterpreterEngine("litert", release, threads, interpreter, str(path))
 
 
