@@ -24,6 +24,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.machine import read_number as read_number
+from edge_runtime.machine import read_text as read_text
+
 from .firmware import read_throttled
 
 ROOT = Path("/")
@@ -84,20 +87,6 @@ def read_facts(root: Path = ROOT) -> dict[str, Any]:
         "container": find_container(root),
         "throttled_since_boot": read_throttled(root).since_boot,
     }
-
-
-def read_text(path: Path) -> str:
-    """Return a small file's text without the white space and zero bytes around it; "" where it cannot be read."""
-    try:
-        return path.read_bytes().decode("utf-8", "replace").strip(" \n\0")
-    except OSError:
-        return ""
-
-
-def read_number(path: Path) -> int | None:
-    """Return a file's whole number; None where there is none."""
-    found = read_text(path)
-    return int(found) if re.fullmatch(r"-?\d+", found) else None
 
 
 def read_cores(root: Path) -> list[dict[str, str]]:
