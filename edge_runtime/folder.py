@@ -159,9 +159,11 @@ def check_out(out: Path, force: bool) -> None:
 
 def sweep(out: Path) -> None:
     """Remove the temporary files of a run that was killed; the lock says that none is running."""
-    for path in out.rglob(f"{TEMPORARY}*"):
-        with suppress(OSError):
-            path.unlink()
+    for top, _, names in os.walk(out):  # which bears that folders vanish meanwhile
+        for name in names:
+            if name.startswith(TEMPORARY):
+                with suppress(OSError):
+                    Path(top, name).unlink()
 
 
 def write_page(out: Path, inputs: Sequence[Input], options: Options, facts: Mapping[str, object]) -> None:

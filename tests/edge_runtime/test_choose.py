@@ -48,7 +48,7 @@ Plant = Callable[..., None]
 @pytest.fixture
 def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Plant:
     """A function that leaves these engines alone in the world, in this order, on two cores."""
-    package = tmp_path / "planted"
+    package = tmp_path / "planted_engines"
     package.mkdir()
     for name, body in PLANTED.items():
         (package / f"{name}.py").write_text(HEAD + body + "\n")
@@ -62,7 +62,7 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Plant
         for name in list(ENGINES):
             monkeypatch.delitem(ENGINES, name)
         for name in names:
-            monkeypatch.setitem(ENGINES, name, (f"planted.{name}", f"{name}-package"))
+            monkeypatch.setitem(ENGINES, name, (f"planted_engines.{name}", f"{name}-package"))
 
     return plant
 

@@ -96,10 +96,10 @@ def test_stdout_is_for_data(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_a_package_that_is_broken_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a package raises when it is imported, the engine is not there, and says why."""
-    (tmp_path / "planted").mkdir()
-    (tmp_path / "planted" / "torn.py").write_text("raise SystemError('half an update')")
+    (tmp_path / "planted_torn").mkdir()
+    (tmp_path / "planted_torn" / "torn.py").write_text("raise SystemError('half an update')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(ENGINES, "torn", ("planted.torn", "torn-package"))
+    monkeypatch.setitem(ENGINES, "torn", ("planted_torn.torn", "torn-package"))
     assert not is_installed("torn")
     with pytest.raises(EngineError, match=r"needs torn-package \(SystemError: half an update\); pip install"):
         load_engine("torn", DEFAULT, 1)
