@@ -117,6 +117,12 @@ def build_parser() -> Parser:
     add_root(audit)
     audit.add_argument("--head", metavar="N:HASH", help="verify: a head kept elsewhere, from edge-deploy status")
     audit.add_argument("--names", action="store_true", help="record: the run's arguments too, which may name patients")
+
+    table = add("fleet-table", run_fleet_table, "one table of many devices, from what they said of themselves")
+    table.add_argument("folder", type=Path, metavar="FOLDER", help="with DEVICE/status.json and DEVICE/result.json")
+    table.add_argument("-o", dest="out", type=Path, action="append", default=[], metavar="PATH",
+                       help=".md, .html or .csv; may be repeated (default: Markdown on stdout)")  # fmt: skip
+    table.add_argument("--force", action="store_true", help="overwrite PATH")
     return parser
 
 
@@ -317,6 +323,22 @@ def run_audit(args: argparse.Namespace) -> int:
         return 0
     head, note = verify_log(args.root, read_kept(args.head) if args.head else None)
     print(f"{args.root}: {head.n} lines, unbroken; head {head.n}:{head.hash}{f' ({note})' if note else ''}")
+    return 0
+
+
+def run_fleet_table(args: argparse.Namespace) -> int:
+    """Write a table of devices."""
+    from .devices import find_format, read_devices, to_markdown
+    from .disk import write_whole
+
+    outs = [(path, find_format(path)) for path in args.out]
+    if (taken := next((path for path in args.out if path.exists()), None)) and not args.force:
+        raise UsageError(f"-o {taken}", "it exists", "--force overwrites it")
+    devices = read_devices(args.folder)
+    for path, to_text in outs:
+        write_whole(path, to_text(devices).encode())
+    if not outs:
+        print(to_markdown(devices), end="")
     return 0
 
 
