@@ -19,7 +19,8 @@ from edge_runtime.errors import UsageError  # noqa: E402
 from reference.evaluate import evaluate, find_slices, load_predictor  # noqa: E402
 from reference.metrics import Scores  # noqa: E402
 from reference.phantom import draw_folder  # noqa: E402
-from reference.train import Recipe, check_run, segmentation_loss  # noqa: E402
+from reference.resunet import build_resunet  # noqa: E402
+from reference.train import Recipe, check_run, save_float32, segmentation_loss  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,15 +74,22 @@ def test_killed_training_goes_on(trained: Path) -> None:
     assert keras.saving.load_model(trained, compile=False).input_shape == (None, 64, 64, 1)
 
 
-def test_bfloat16_training_saves_a_float32_model(drawn: Path, tmp_path: Path) -> None:
-    """A net trained in mixed_bfloat16 is saved as float32 throughout, since bfloat16 does not convert."""
-    model = tmp_path / "half.keras"
-    net = ["--attention", "cbam", "--width", "0.125", "--size", "32", "--precision", "mixed_bfloat16"]
-    run = run_reference("train", *net, "--epochs", "1", "--data", str(drawn), "-o", str(model), cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
-    saved = keras.saving.load_model(model, compile=False)
+def test_a_net_of_bfloat16_is_saved_as_float32(tmp_path: Path) -> None:
+    """What is trained in mixed_bfloat16 is saved as float32 throughout, with the same weights."""
+    recipe = Recipe(attention="cbam", width=0.125, size=32, colour="rgb", precision="mixed_bfloat16")
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        net = build_resunet("cbam", 0.125, 32, 3)
+        assert {layer.compute_dtype for layer in net.layers} > {"bfloat16"}
+        save_float32(net.get_weights(), recipe, tmp_path / "half.keras")
+        assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    saved = keras.saving.load_model(tmp_path / "half.keras", compile=False)
     assert saved.input_shape == (None, 32, 32, 3)
     assert {layer.compute_dtype for layer in saved.layers} == {"float32"}
+    for found, told in zip(saved.get_weights(), net.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, told)
 
 
 def test_another_recipe_does_not_resume(tmp_path: Path) -> None:
