@@ -73,8 +73,7 @@ def test_encoder_takes_resnet50v2_weights() -> None:
     assert [w.path for w in ours] == [w.path for w in theirs]
 
 
-@pytest.mark.parametrize("attention", ATTENTIONS)
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("attention", "channels"), list(zip(ATTENTIONS, (1, 3, 1, 3), strict=True)))
 def test_saved_net_loads_in_safe_mode_without_this_package(tmp_path: Path, attention: str, channels: int) -> None:
     """A saved slim net holds no class of ours, loads in safe mode and answers the same."""
     model = build_resunet(attention, width=0.125, size=64, channels=channels)
