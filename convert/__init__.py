@@ -19,7 +19,7 @@ from edge_runtime.errors import OutputError, UsageError
 from .account import to_account
 from .archive import find_kind
 from .audit import FINDINGS, Audit
-from .calibrate import FEWEST, MOST, find_calibration, refuse_overlap
+from .calibrate import FEWEST, MOST, Calibrated, find_calibration, refuse_overlap
 from .candidate import Job, read_checks
 from .cases import Cases, find_cases
 from .check import Check, Evidence
@@ -31,7 +31,7 @@ from .policy import check_limit, refuse_few
 from .recipes import RECIPES
 from .report import to_report, to_table
 from .scratch import scratch
-from .settings import build_contract, find_settings, read_settings
+from .settings import Settings, build_contract, find_settings, read_settings
 from .surgery import name_apart, pack, unpack
 from .tidy import tidy
 from .tournament import AUTO, Tournament, list_recipes
@@ -107,36 +107,16 @@ def convert_model(
     check_limit(max_iou_drop, check, masks)
     if check is not None or force:
         check_folder(pictures, force)
-    found = find_cases(Path(check), None if masks is None else Path(masks), pictures) if check is not None else None
-    if found is not None:
-        say(found.summary())
-        refuse_few(str(model), len(found.cases), max_iou_drop)
-    check_calibration(recipe, calibrate, int8_io)
-    calibrated = find_calibration(Path(calibrate)) if calibrate is not None else None
-    if calibrated is not None and found is not None:
-        refuse_overlap([case.image for case in found.cases], calibrated)
+    found = find_checked(model, check, masks, pictures, max_iou_drop, say)
+    calibrated = find_calibrated(recipe, calibrate, int8_io, found)
     settings = read_settings(Path(contract)) if contract is not None else find_settings(model)
     if settings.path:
         say(f"contract fields from {settings.path}")
-    images = [*(case.image for case in found.cases)] if found is not None else []
-    images += [sample.path for sample in calibrated.samples] if calibrated is not None else []
-    triage = choose_triage(settings.triage, settings.path, images)
+    triage = choose_triage(settings.triage, settings.path, list_images(found, calibrated))
     told = read_choice(Path(choices), recipe) if choices is not None else None
-    request = {
-        "model": str(model),
-        "input_size": list(input_size) if input_size else None,
-        "trust": trust_custom,
-        "activation": settings.activation,
-        "scale": settings.scale,
-        "offset": settings.offset,
-        "mask": settings.mask,
-        "classes": settings.classes,
-        "labels": settings.labels is not None,
-        "images": [str(case.image) for case in found.cases] if found is not None else [],
-    }
     with scratch() as work:
         say(f"converting {model}")
-        facts = run_worker(work, request)
+        facts = run_worker(work, to_request(model, input_size, trust_custom, settings, found))
         facts["versions"] |= {"edge-seg": read_version("edge-seg"), "ai-edge-litert": read_version("ai-edge-litert")}
         facts["tidied"] = prepare(work)
         inputs, expected = read_checks(work)
@@ -163,6 +143,57 @@ def convert_model(
         write_all(files)
     audit, checks = candidate.audit, candidate.checks
     return Conversion(result, beside, candidate.contract, audit, checks, report, to_table(report), outcome.check)
+
+
+def find_checked(
+    model: Path, check: str | Path | None, masks: str | Path | None, pictures: Path, drop: float | None,
+    say: Callable[[str], None],
+) -> Cases | None:  # fmt: skip
+    """Return the images to compare on, if a folder of them is given. Raises: EdgeSegError for what cannot serve."""
+    if check is None:
+        return None
+    found = find_cases(Path(check), None if masks is None else Path(masks), pictures)
+    say(found.summary())
+    refuse_few(str(model), len(found.cases), drop)
+    return found
+
+
+def find_calibrated(recipe: str, calibrate: str | Path | None, int8_io: str, found: Cases | None) -> Calibrated | None:
+    """Return the images to calibrate with, if a folder of them is given, none of which is compared on.
+
+    Raises: EdgeSegError for what cannot serve.
+    """
+    check_calibration(recipe, calibrate, int8_io)
+    if calibrate is None:
+        return None
+    calibrated = find_calibration(Path(calibrate))
+    if found is not None:
+        refuse_overlap([case.image for case in found.cases], calibrated)
+    return calibrated
+
+
+def list_images(found: Cases | None, calibrated: Calibrated | None) -> list[Path]:
+    """Return all images that were given, to know the usual ones by."""
+    images = [case.image for case in found.cases] if found is not None else []
+    return images + [sample.path for sample in calibrated.samples] if calibrated is not None else images
+
+
+def to_request(
+    model: Path, input_size: tuple[int, ...] | None, trust: str, settings: Settings, found: Cases | None
+) -> dict[str, Any]:
+    """Return what the child is asked to do."""
+    return {
+        "model": str(model),
+        "input_size": list(input_size) if input_size else None,
+        "trust": trust,
+        "activation": settings.activation,
+        "scale": settings.scale,
+        "offset": settings.offset,
+        "mask": settings.mask,
+        "classes": settings.classes,
+        "labels": settings.labels is not None,
+        "images": [str(case.image) for case in found.cases] if found is not None else [],
+    }
 
 
 def gather(job: Job, found: Cases | None) -> Evidence | None:
