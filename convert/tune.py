@@ -26,9 +26,10 @@ from typing import Any
 
 import numpy as np
 
+from edge_runtime.cache import cache_folder, keep_text
 from edge_runtime.contract import near_miss
+from edge_runtime.engines.machine import read_cpu
 from edge_runtime.errors import UsageError
-from edge_runtime.images import write_file
 
 from .integer import Integers, quantize_integer
 from .quantize import HYBRID, Constant, find_weights, plan_weights, quantize_weights
@@ -290,41 +291,25 @@ def start(flatbuffer: bytes) -> Any:
     return interpreter
 
 
-def find_cache() -> Path:
-    """Return the folder of kept choices."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(base) / "edge-seg" / "choices"
-
-
 def cache_key(facts: Mapping[str, Any]) -> str:
     """Return a name for what a choice depends on: everything in `facts`, and this processor."""
-    facts = {**facts, "processor": read_processor(), "cpus": os.cpu_count()}
+    facts = {**facts, "processor": read_cpu().get("model name", platform.machine()), "cpus": os.cpu_count()}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def read_processor() -> str:
-    """Return the processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def keep_choice(key: str, choose: Callable[[], Choice], again: bool = False) -> Choice:
     """Return the choice kept under a key, or make one and keep it; a cache that cannot be written is no error."""
-    path = find_cache() / f"{key}.json"
+    try:
+        path = cache_folder("choices") / f"{key}.json"
+    except OSError:  # no home, or a disk that is read-only
+        return choose()
     if not again:
         try:
             return replace(to_choice(json.loads(path.read_text())), why="measured in an earlier conversion here")
         except (OSError, ValueError, KeyError, TypeError):
             pass
     choice = choose()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(asdict(choice)).encode())
-    except Exception:  # a full disk, no home: the next conversion measures again
-        pass
+    keep_text(path, json.dumps(asdict(choice)))
     return choice
 
 
