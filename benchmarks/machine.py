@@ -24,6 +24,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.machine import read_cores as read_cores
+from edge_runtime.machine import read_memory as read_memory
 from edge_runtime.machine import read_number as read_number
 from edge_runtime.machine import read_text as read_text
 
@@ -87,24 +89,6 @@ def read_facts(root: Path = ROOT) -> dict[str, Any]:
         "container": find_container(root),
         "throttled_since_boot": read_throttled(root).since_boot,
     }
-
-
-def read_cores(root: Path) -> list[dict[str, str]]:
-    """Return /proc/cpuinfo as {key: value} of each processor; a text after them, as ARM's, joins the last."""
-    cores: list[dict[str, str]] = []
-    for line in read_text(root / "proc/cpuinfo").splitlines():
-        key, colon, value = (part.strip() for part in line.partition(":"))
-        if key == "processor":
-            cores.append({})
-        if colon and cores:
-            cores[-1][key] = value
-    return cores
-
-
-def read_memory(root: Path) -> dict[str, int]:
-    """Return /proc/meminfo in bytes."""
-    found = re.findall(r"^(\w+):\s+(\d+) kB", read_text(root / "proc/meminfo"), re.M)
-    return {name: int(kilobytes) * 1024 for name, kilobytes in found}
 
 
 def read_board(root: Path) -> str | None:
