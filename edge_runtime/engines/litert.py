@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ai_edge_litert.interpreter import Interpreter
 
+from ..errors import ModelError
 from ..versions import find_version
 from .interpreter import InterpreterEngine, make_interpreter
 from .weights import find_weights
@@ -45,5 +46,5 @@ def load_mapped(path: Path, threads: int, release: str, weights: Path) -> Interp
 
         keep_heap_small()
         return CompiledEngine("litert", release, threads, str(path), str(weights))
-    except Exception:  # its API is young: whatever it says, the Interpreter, or its error, counts
-        return None
+    except (ImportError, AttributeError, LookupError, TypeError, ValueError, RuntimeError, OSError, ModelError):
+        return None  # its API is young and says no in many ways: the Interpreter, or its error, counts
