@@ -30,8 +30,9 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--batch", type=positive, default=16)
     train.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     train.add_argument("--seed", type=int, default=1)
+    train.add_argument("--test-share", type=share, default=0.0, help="of each class's patients, kept for a test")
     train.add_argument(
-        "--weights", default="none", metavar="none|FILE", help="a .keras file of the same net to start from"
+        "--weights", default="none", metavar="none|FILE", help="a .keras file to start from, layer by name"
     )
     train.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto")
 
@@ -65,6 +66,14 @@ def side(text: str) -> int:
     value = positive(text)
     if value % 32:
         raise argparse.ArgumentTypeError(f"{text} is not a multiple of 32")
+    return value
+
+
+def share(text: str) -> float:
+    """Return a share from 0 to 0.5."""
+    value = float(text)
+    if not 0 <= value <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 0.5")
     return value
 
 
@@ -104,6 +113,7 @@ def run_train(args: argparse.Namespace) -> int:
         seed=args.seed,
         precision=choose_precision(args.precision),
         weights=args.weights,
+        test_share=args.test_share,
     )
     print(train(recipe, args.data, args.extra, args.output))
     return 0

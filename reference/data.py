@@ -77,19 +77,20 @@ def read_labels(path: Path) -> dict[str, tuple[str, str]]:
         return {row["id"]: (row["class"], row["patient"]) for row in rows}
 
 
-def split_by_patient(slices: Sequence[Slice], share: float, seed: int) -> tuple[list[Slice], list[Slice]]:
-    """Return (training, validation) slices with `share` of each class's patients in validation, none in both."""
+def split_by_patient(slices: Sequence[Slice], shares: Sequence[float], seed: int) -> list[list[Slice]]:
+    """Return [the rest, one list for each share]: that share of each class's patients, none in two lists."""
     kinds: dict[str, str] = {}
     for item in slices:  # a patient counts in the class of its first slice
         kinds.setdefault(item.patient, item.kind)
     rng = np.random.default_rng(seed)
-    held: set[str] = set()
+    place: dict[str, int] = {}
     for kind in sorted(set(kinds.values())):
         patients = sorted(patient for patient, its in kinds.items() if its == kind)
         rng.shuffle(patients)
-        held.update(patients[: round(share * len(patients))])
-    training = [item for item in slices if item.patient not in held]
-    return training, [item for item in slices if item.patient in held]
+        ends = [round(sum(shares[: i + 1]) * len(patients)) for i in range(len(shares))]
+        for i, (start, end) in enumerate(zip([0, *ends], ends, strict=False), 1):
+            place.update(dict.fromkeys(patients[start:end], i))
+    return [[item for item in slices if place.get(item.patient, 0) == i] for i in range(len(shares) + 1)]
 
 
 def read_mask(item: Slice, height: int, width: int) -> npt.NDArray[np.float32]:

@@ -50,9 +50,10 @@ class Recipe:
     dice: float = 1.0  # weight of the soft Dice loss beside cross-entropy (the paper: none)
     ema: float = 0.998  # decay of the averaged weights that are validated and saved (the paper: none)
     share: float = 0.2  # of each class's patients, held out for validation
+    test_share: float = 0.0  # and for a test that neither epoch nor threshold is chosen on
     seed: int = 1
     precision: str = "float32"
-    weights: str = "none"  # a .keras file of the same net to start from
+    weights: str = "none"  # a .keras file to start from: its layers of the same name and shape
 
 
 def train(recipe: Recipe, folders: Sequence[Path], extra: Sequence[Path], model_path: Path) -> Path:
@@ -66,18 +67,19 @@ def train(recipe: Recipe, folders: Sequence[Path], extra: Sequence[Path], model_
     run = model_path.with_suffix(".run")
     check_output(model_path, run)
     slices = [item for folder in folders for item in read_folder(folder)]
-    training, validation = split_by_patient(slices, recipe.share, recipe.seed)
+    training, validation, test = split_by_patient(slices, (recipe.share, recipe.test_share), recipe.seed)
     training += [item for folder in extra for item in read_folder(folder)]
     check_split(training, validation, recipe)
     check_run(run, recipe)
-    write_split(run, validation)
-    say(f"{len(training)} slices to train on, {len(validation)} of other patients to validate on")
+    write_split(run / "validation-patients.txt", validation)
+    write_split(run / "test-patients.txt", test)
+    say(f"{len(training)} slices to train on, {len(validation)} of other patients to validate on, {len(test)} to test")
 
     keras.mixed_precision.set_global_policy(recipe.precision)
     channels = 3 if recipe.colour == "rgb" else 1
     model = build_resunet(recipe.attention, recipe.width, None, channels)
     if recipe.weights != "none":
-        model.set_weights(read_weights(Path(recipe.weights), model))
+        take_weights(Path(recipe.weights), model)
     learner = Learner(model, recipe, steps=recipe.epochs * (len(training) // recipe.batch))
     state = learner.load(run / "state.npz")
     arrays_size, best = 0, state["best"]
@@ -190,18 +192,29 @@ class Learner:
         return facts
 
 
-def read_weights(path: Path, model: keras.Model) -> list[np.ndarray]:
-    """Return the weights of a trained .keras file of the same net, in the order of `model.get_weights()`.
+def take_weights(path: Path, model: keras.Model) -> None:
+    """Give the model's layers the weights of the .keras file's layers of the same name and shapes; say how many.
 
-    Raises: UsageError if the file is no Keras model or its weights do not fit the net.
+    A base net's weights start a net with attention so: its gates alone are new.
+    Raises: UsageError if the file is no Keras model or less than half of the layers fit.
     """
     try:
-        weights: list[np.ndarray] = keras.saving.load_model(path, compile=False).get_weights()
+        source = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its file readers raise
         raise UsageError(str(path), f"its weights cannot be read ({str(error).splitlines()[0][:200]})") from error
-    if [weight.shape for weight in weights] != [tuple(weight.shape) for weight in model.weights]:
-        raise UsageError(str(path), "its weights do not fit this net", "give the same --attention, --width, --colour")
-    return weights
+    given = {layer.name: layer.get_weights() for layer in source.layers if layer.weights}
+    wanted = [layer for layer in model.layers if layer.weights]
+    fit = [
+        layer
+        for layer in wanted
+        if [w.shape for w in given.get(layer.name, [])] == [tuple(w.shape) for w in layer.weights]
+    ]
+    if len(fit) < len(wanted) / 2:
+        why = f"only {len(fit)} of {len(wanted)} layers have the names and shapes of this net's"
+        raise UsageError(str(path), why, "give the same --width and --colour")
+    for layer in fit:
+        layer.set_weights(given[layer.name])
+    say(f"{path}: weights for {len(fit)} of {len(wanted)} layers")
 
 
 def segmentation_loss(masks: Any, probability: Any, dice: float) -> Any:
@@ -281,10 +294,10 @@ def check_run(run: Path, recipe: Recipe) -> None:
     write_file(path, json.dumps(asdict(recipe), indent=1).encode())
 
 
-def write_split(run: Path, validation: Sequence[Slice]) -> None:
+def write_split(path: Path, held: Sequence[Slice]) -> None:
     """Record who was held out, so that an evaluation can use the same patients."""
-    patients = sorted({item.patient for item in validation})
-    write_file(run / "validation-patients.txt", ("\n".join(patients) + "\n").encode())
+    patients = sorted({item.patient for item in held})
+    write_file(path, "".join(f"{patient}\n" for patient in patients).encode())
 
 
 def write_log(run: Path, row: dict[str, float]) -> None:

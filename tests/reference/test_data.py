@@ -38,16 +38,23 @@ def test_folder_lists_every_slice_with_class_and_patient(folder: Path) -> None:
     assert {item.patient for item in slices} == {f"set/p{i}" for i in range(20)}
 
 
-def test_no_patient_is_on_both_sides(folder: Path) -> None:
-    """The split is by patient, holds out the share asked for in every class, and depends on the seed alone."""
+def test_no_patient_is_in_two_parts(folder: Path) -> None:
+    """The split is by patient, holds out the shares asked for in every class, and depends on the seed alone."""
     slices = read_folder(folder)
-    training, validation = split_by_patient(slices, 0.25, seed=3)
-    assert not {item.patient for item in training} & {item.patient for item in validation}
-    assert sorted(training + validation, key=lambda s: s.image) == sorted(slices, key=lambda s: s.image)
-    held = {kind: len({s.patient for s in validation if s.kind == kind}) for kind in ("glioma", "pituitary")}
-    assert held == {"glioma": 3, "pituitary": 2}
-    assert split_by_patient(slices, 0.25, seed=3)[1] == validation
-    assert split_by_patient(slices, 0.25, seed=4)[1] != validation
+    parts = split_by_patient(slices, (0.25, 0.5), seed=3)
+    patients = [{item.patient for item in part} for part in parts]
+    assert not (patients[0] & patients[1] or patients[0] & patients[2] or patients[1] & patients[2])
+    assert sorted([item for part in parts for item in part], key=lambda s: s.image) == sorted(
+        slices, key=lambda s: s.image
+    )
+    held = [
+        {kind: len({s.patient for s in part if s.kind == kind}) for kind in ("glioma", "pituitary")} for part in parts
+    ]
+    assert held[1] == {"glioma": 3, "pituitary": 2}
+    assert held[2] == {"glioma": 6, "pituitary": 4}
+    assert split_by_patient(slices, (0.25, 0.5), seed=3) == parts
+    assert split_by_patient(slices, (0.25, 0.5), seed=4)[1] != parts[1]
+    assert split_by_patient(slices, (0.25, 0.0), seed=3)[1] == parts[1], "a test part leaves the validation as it was"
 
 
 def test_plain_folder_is_tumour_free_and_copies_stay_together(tmp_path: Path) -> None:

@@ -101,17 +101,26 @@ def test_another_recipe_does_not_resume(tmp_path: Path) -> None:
 
 
 def test_training_starts_from_given_weights(trained: Path) -> None:
-    """`--weights FILE` gives the net's own weights, and a file of another net is one line."""
+    """`--weights FILE` gives each layer of the same name and shapes its weights; a file of another net is one line."""
     from reference.resunet import build_resunet
-    from reference.train import read_weights
+    from reference.train import take_weights
 
-    told = keras.saving.load_model(trained, compile=False).get_weights()
-    found = read_weights(trained, build_resunet("ag", 0.125, None, 1))
-    assert all(np.array_equal(a, b) for a, b in zip(told, found, strict=True))
-    with pytest.raises(UsageError, match="do not fit"):
-        read_weights(trained, build_resunet("se", 0.125, None, 1))
+    told = keras.saving.load_model(trained, compile=False)
+    same = build_resunet("ag", 0.125, None, 1)
+    take_weights(trained, same)
+    assert all(np.array_equal(a, b) for a, b in zip(told.get_weights(), same.get_weights(), strict=True))
+    other = build_resunet("se", 0.125, None, 1)
+    gates = [layer.get_weights() for layer in other.layers if "se" in layer.name.split("_") and layer.weights]
+    take_weights(trained, other)
+    assert np.array_equal(told.get_layer("conv1_conv").get_weights()[0], other.get_layer("conv1_conv").get_weights()[0])
+    after = [layer.get_weights() for layer in other.layers if "se" in layer.name.split("_") and layer.weights]
+    assert gates and all(
+        np.array_equal(a, b) for x, y in zip(gates, after, strict=True) for a, b in zip(x, y, strict=True)
+    )
+    with pytest.raises(UsageError, match="14 of 143 layers"):
+        take_weights(trained, build_resunet("ag", 0.25, None, 3))
     with pytest.raises(UsageError, match="cannot be read"):
-        read_weights(Path(__file__), build_resunet("ag", 0.125, None, 1))
+        take_weights(Path(__file__), same)
 
 
 def test_evaluation_agrees_with_a_naive_count(trained: Path, drawn: Path) -> None:
