@@ -19,7 +19,7 @@ TINT = 0.35  # share of the label's colour over a lesion: anatomy stays readable
 def to_picture(image: Image) -> Picture:
     """Return any image as (H, W, 3) uint8 RGB; 16-bit images by the bit depth they use."""
     pixels = image if image.dtype == np.uint8 else np.rint(image * (255.0 / full_scale(image))).astype(np.uint8)
-    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else np.array(pixels)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8) if pixels.ndim == 2 else np.array(pixels)
 
 
 def draw_contour(picture: Picture, labels: Labels, colours: Sequence[Colour]) -> Picture:
@@ -35,6 +35,11 @@ def draw_overlay(picture: Picture, labels: Labels, colours: Sequence[Colour]) ->
     """Return a copy with each label tinted and outlined; colours[k] is of label k + 1."""
     tinted = picture.copy()
     for label, colour in enumerate(colours, 1):
-        place = labels == label
-        tinted[place] = np.rint(tinted[place] * (1 - TINT) + np.array(colour) * TINT).astype(np.uint8)
+        place = (labels == label).astype(np.uint8)
+        left, top, width, height = cv2.boundingRect(place)
+        if width:
+            box = slice(top, top + height), slice(left, left + width)
+            shades = np.rint(np.arange(256)[:, None] * (1 - TINT) + np.array(colour) * TINT)  # (256, 3)
+            part = tinted[box]
+            np.copyto(part, cv2.LUT(part, shades[None].astype(np.uint8)), where=place[box][:, :, None] > 0)
     return draw_contour(tinted, labels, colours)

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .overlay import Colour, draw_contour, draw_overlay
+from .postprocess import Labels
+
 Pixels = npt.NDArray[np.uint8]
 MOST_SHARES = 200  # pixels that share one: the mean of one lit and 199 dark ones still rounds to 1 of 255
 
 
-def draw_sprite(
-    image8: Pixels, mask: npt.NDArray[np.generic], overlay: Pixels, contour: Pixels, side: int = 224
-) -> Pixels:
-    """Original, mask, overlay and contour side by side, each letterboxed into a square: (side, 4 * side, 3) RGB."""
-    views = (image8, to_white(mask), overlay, contour)
-    squares = [letterbox(view, side, whole=number == 1) for number, view in enumerate(views)]
-    return np.concatenate(squares, axis=1)  # (side, 4 * side, 3)
+def draw_sprite(image8: Pixels, labels: Labels, colours: Sequence[Colour], side: int = 224) -> Pixels:
+    """Original, mask, overlay and contour side by side, each letterboxed into a square: (side, 4 * side, 3) RGB.
+
+    image8: (H, W) or (H, W, 3). Shrunk first and drawn on then: a fraction of the work, and outlines stay one pixel.
+    """
+    small = letterbox(image8, side)  # (side, side, 3)
+    drawn = np.zeros((side, side), np.uint8)
+    for label in range(1, len(colours) + 1):
+        place = labels == label
+        if place.any():
+            drawn[letterbox(to_white(place), side, whole=True)[:, :, 0] > 0] = label
+    mask = np.repeat(to_white(drawn)[:, :, None], 3, axis=2)
+    views = (small, mask, draw_overlay(small, drawn, colours), draw_contour(small, drawn, colours))
+    return np.concatenate(views, axis=1)  # (side, 4 * side, 3)
 
 
 def to_white(mask: npt.NDArray[np.generic]) -> Pixels:
-    return np.asarray((mask != 0) * np.uint8(255), np.uint8)  # (H, W): one channel until it is small
+    return np.asarray((mask != 0) * np.uint8(255), np.uint8)  # (H, W)
 
 
 def letterbox(view: Pixels, side: int, whole: bool = False) -> Pixels:

@@ -20,7 +20,7 @@ from .folder import Options, discard_outputs, sprite_name
 from .images import decode_image, encode_jpeg, encode_mask, encode_png, read_bytes
 from .inputs import Input
 from .journal import Done, Row, outputs_stand
-from .overlay import draw_contour, draw_overlay, to_picture
+from .overlay import draw_overlay, to_picture
 from .postprocess import measure
 from .preprocess import Image
 from .results import columns
@@ -136,13 +136,12 @@ class Worker:
             files[f"probability/{item.name}"] = encode_png(np.rint(result.probability * 65535).astype(np.uint16))
         if self.options.overlay or self.options.gallery:
             picture = to_picture(image)
-            overlay = draw_overlay(picture, result.labels, self.colours)
             if self.options.overlay:
+                overlay = draw_overlay(picture, result.labels, self.colours)
                 files[f"overlays/{item.name}"] = encode_png(overlay)
             if self.options.gallery:
-                contour = draw_contour(picture, result.labels, self.colours)
                 original = picture[:, :, 0] if image.ndim == 2 else picture  # grey: a third of the work to shrink
-                files[sprite_name(item.name)] = encode_jpeg(draw_sprite(original, mask, overlay, contour))
+                files[sprite_name(item.name)] = encode_jpeg(draw_sprite(original, result.labels, self.colours))
         for name, data in files.items():
             try:
                 write_file(self.out / name, data)

@@ -37,7 +37,7 @@ def make_row(out: Path, name: str, pixels: str) -> dict[str, str]:
     row = {"file": name, "status": "ok", "lesion_pixels": pixels, "lesion_fraction": "0.01", "max_probability": "0.9"}
     image, mask = np.full((40, 60), 90, np.uint8), np.eye(40, 60, dtype=np.uint8)
     colour = np.repeat(image[..., None], 3, axis=2)
-    pictures = {"sprite": draw_sprite(image, mask, colour, colour, side=32), "mask": mask * 255, "overlay": colour}
+    pictures = {"sprite": draw_sprite(image, mask, [(255, 0, 0)], side=32), "mask": mask * 255, "overlay": colour}
     for column, picture in pictures.items():
         row[column] = f"{column}s/{name}"
         path = out / row[column]
