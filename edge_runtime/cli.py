@@ -397,7 +397,8 @@ def make_crew(
     args: argparse.Namespace, engine: str, threads: int, options: Options, beat: Callable[[], None]
 ) -> ThreadCrew | IsolatedCrew:
     """Return a child process that segments, unless told to do it in this one."""
-    from .isolation import IsolatedCrew, Job
+    from .isolation import IsolatedCrew
+    from .parent import Job
 
     job = Job(args.model, engine, threads, args.threshold)
     if args.isolation:

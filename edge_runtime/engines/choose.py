@@ -26,7 +26,7 @@ LEAST_AGREEMENT = 0.999  # share of pixels with the reference's label
 MOST_DIFFERENCE = 0.01  # of the probability, on average: masks that are empty anyhow agree too easily
 CLEARLY_FASTER = 1.1  # less is noise, and an engine of one's own choice is not left for noise
 KEPT = 32
-FORMAT = 1
+FORMAT = 2
 Loaded = TypeVar("Loaded")
 
 
@@ -61,9 +61,14 @@ def choose(
         worth = retune or count >= WORTH_IMAGES
         verdict = kept or (measure(model, sha256) if worth else take_first())
     if threads is None and workers is None:
-        return verdict
+        return verdict if not 0 < count < verdict.workers else share_cores(verdict, count)
     workers = workers or 1
     return replace(verdict, threads=threads or max(1, count_cores() // workers), workers=workers)
+
+
+def share_cores(verdict: Verdict, count: int) -> Verdict:
+    """Return a verdict of as many workers as there are images, each with its part of the cores."""
+    return replace(verdict, workers=count, threads=max(1, count_cores() // count))
 
 
 def take_first(why: str = "the first engine installed here, unmeasured") -> Verdict:
@@ -117,9 +122,9 @@ def compare(trial: Trial, masks: Masks | None, reference: Masks | None) -> Trial
 
 
 def judge(trials: Sequence[Trial], budget: int | None) -> Verdict:
-    """Return the fastest of the trials that are not out and within the budget in bytes, clearly fastest first.
+    """Return the fastest of the trials that are not out and within the budget in bytes, another engine if clearly so.
 
-    The first trial stands where no other is clearly faster, and where all others are out.
+    The first trial stands where all others are out.
     """
     table = [refuse_large(trial, budget) for trial in trials]
     taken = [trial for trial in table if not trial.why_not]
@@ -130,7 +135,7 @@ def judge(trials: Sequence[Trial], budget: int | None) -> Verdict:
         )
     best = taken[0]
     for trial in taken[1:]:
-        if trial.images_per_second > CLEARLY_FASTER * best.images_per_second:
+        if trial.images_per_second > best.images_per_second * (1 if trial.engine == best.engine else CLEARLY_FASTER):
             best = trial
     why = f"the fastest here, {best.images_per_second:g} images a second on drawn ones"
     if len(taken) == 1:

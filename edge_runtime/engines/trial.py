@@ -1,16 +1,21 @@
-"""One engine tried on a few drawn images, in a process of its own: a driver that crashes takes nothing along."""
+"""One engine tried on a few drawn images, in processes of its own: a driver that crashes takes nothing along."""
 
 from __future__ import annotations
 
 import json
+import select
+import subprocess
 import sys
 import time
+from collections import deque
+from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cache import child_command
-from ..errors import EdgeSegError
+from ..errors import EdgeSegError, EngineError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +26,9 @@ if TYPE_CHECKING:
 
 LIMIT_S = 90.0  # the first compilation of a GPU's shaders takes long; a driver that hangs takes longer
 MEASURED_S = 1.0
-DRAWN, ROUNDS = 3, 2
+DRAWN, ROUNDS = 3, 3
+UNDER_WAY = 4  # images at a time in a process, as in a folder run
+MASKS = "masks.npz"
 
 
 @dataclass(frozen=True)
@@ -46,43 +53,81 @@ class Masks:
 
 
 def try_engine(model: Path, trial: Trial, limit_s: float = LIMIT_S) -> tuple[Trial, Masks | None]:
-    """Return a trial with its figures, and its masks; or with the reason why there are none."""
-    import subprocess
+    """Return a trial with its figures, and its masks; or with the reason why there are none.
+
+    Each worker is a process, as in a folder run; all measure at the same time.
+    """
     import tempfile
 
     from . import ENGINES
 
+    spec = {**asdict(trial), "module": ENGINES[trial.engine][0], "model": str(model.resolve()), "seconds": MEASURED_S}
+    crew: list[subprocess.Popen[bytes]] = []
     try:
-        with tempfile.TemporaryDirectory(prefix="edge-seg-") as folder:
-            made = Path(folder) / "masks.npz"
-            spec = {**asdict(trial), "module": ENGINES[trial.engine][0], "model": str(model.resolve())}
-            command, environment = child_command("edge_runtime.engines.trial", json.dumps(spec), str(made))
-            done = subprocess.run(
-                command,
-                env=environment,
-                timeout=limit_s,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                cwd=folder,  # where a crash may leave its core
-                check=False,
-            )
-            found = read_answer(done.stdout)
-            if found is None:
-                return replace(trial, why_not=f"it crashed, exit status {done.returncode}"), None
-            if "why_not" in found:
-                return replace(trial, why_not=found["why_not"]), None
-            return replace(trial, **found), read_masks(made)
-    except subprocess.TimeoutExpired:
+        with tempfile.TemporaryDirectory(prefix="edge-seg-") as folder, ExitStack() as stack:
+            end = time.monotonic() + limit_s
+            made = [Path(folder, str(number)) for number in range(trial.workers)]
+            for place in made:  # one after another: the first packs the weights that the others map
+                place.mkdir()
+                crew.append(stack.enter_context(start_worker(spec, place)))
+                stack.callback(crew[-1].kill)
+                check_answer(crew[-1], end)
+            for process in crew:
+                assert process.stdin is not None
+                process.stdin.write(b"\n")
+                process.stdin.flush()
+            found = [check_answer(process, end) for process in crew]
+            speed = round(sum(its["images_per_second"] for its in found), 2)
+            memory = sum(its["peak_rss_bytes"] for its in found)
+            return replace(trial, images_per_second=speed, peak_rss_bytes=memory), read_masks(made[0] / MASKS)
+    except Refused as refused:
+        return replace(trial, why_not=str(refused)), None
+    except TimeoutError:
         return replace(trial, why_not=f"it did not answer within {limit_s:g} s"), None
     except (OSError, ValueError, KeyError) as error:
         return replace(trial, why_not=f"it could not be tried ({error})"), None
 
 
-def read_answer(output: bytes) -> dict[str, Any] | None:
-    """Return the last line that a child printed, a JSON object; libraries may have printed before it."""
+class Refused(Exception):
+    """Why an engine is out."""
+
+
+def start_worker(spec: dict[str, Any], place: Path) -> subprocess.Popen[bytes]:
+    """Return a process that loads the engine and segments; a crash leaves its core in `place`."""
+    command, environment = child_command("edge_runtime.engines.trial", json.dumps(spec), str(place))
+    pipe, away = subprocess.PIPE, subprocess.DEVNULL
+    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=away, cwd=place)
+
+
+def check_answer(process: subprocess.Popen[bytes], end: float) -> dict[str, Any]:
+    """Return the next JSON object that a process prints; libraries may print other lines.
+
+    Raises: Refused with its reason or how it ended; TimeoutError at `end` on the monotonic clock.
+    """
+    assert process.stdout is not None
+    line = b""
+    while True:
+        if not select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+            raise TimeoutError
+        byte = process.stdout.read1(1)  # type: ignore[attr-defined]
+        line += byte
+        if byte not in (b"", b"\n"):
+            continue
+        found = read_answer(line)
+        if found is not None and "why_not" in found:
+            raise Refused(found["why_not"])
+        if found is not None:
+            return found
+        if not byte:
+            raise Refused(f"it crashed, exit status {process.wait()}")
+        line = b""
+
+
+def read_answer(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that a line holds, None for any other."""
     try:
-        found = json.loads(output.decode("utf-8", "replace").splitlines()[-1])
-    except (ValueError, IndexError):
+        found = json.loads(line.decode("utf-8", "replace"))
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 
@@ -112,27 +157,47 @@ def draw_images(contract: Contract) -> list[npt.NDArray[np.uint8]]:
     return drawn
 
 
-def measure_speed(sessions: list[Session], images: list[npt.NDArray[np.uint8]]) -> float:
-    """Return how many images a second all sessions together segment, each in a thread."""
+def measure_speed(session: Session, images: list[npt.NDArray[np.uint8]], place: Path, seconds: float) -> float:
+    """Return how many images a second this process reads, segments and writes, drawn twice as large."""
+    from ..crew import Answer, Line
+    from ..folder import Options
+    from ..images import encode_png, write_file
+    from ..inputs import Input
+    from ..worker import Worker
 
-    from concurrent.futures import ThreadPoolExecutor
-
-    def work(session: Session) -> int:
-        done = 0
-        while done < ROUNDS or time.perf_counter() < end:
-            session.segment(images[done % len(images)])
-            done += 1
-        return done
-
+    options = Options()
+    line = Line(Worker(place / "out", session, lambda: session, options, {}), options.workers)
+    items = []
+    for number, image in enumerate(images):
+        write_file(place / f"{number}.png", encode_png(image.repeat(2, 0).repeat(2, 1)))
+        items.append(Input(place / f"{number}.png", f"{number}.png", f"{number}.png"))
+    waiting: deque[Future[Answer]] = deque()
+    done, asked = 0, 0
     started = time.perf_counter()
-    end = started + MEASURED_S
-    with ThreadPoolExecutor(len(sessions)) as pool:
-        done = sum(pool.map(work, sessions))
+    while waiting or not done:
+        while len(waiting) < UNDER_WAY and (asked < ROUNDS or time.perf_counter() < started + seconds):
+            waiting.append(line.put(items[asked % len(items)]))
+            asked += 1
+        answer, _ = waiting.popleft().result()
+        if answer.row["status"] != "ok":
+            raise EngineError("trial", answer.row["error"])
+        done += 1
+    spent = time.perf_counter() - started
+    line.close()
+    return done / spent
+
+
+def measure_volumes(session: Session, volumes: list[npt.NDArray[np.uint8]], seconds: float) -> float:
+    """Return how many volumes a second this process segments; no folder run does."""
+    done, started = 0, time.perf_counter()
+    while done < ROUNDS or time.perf_counter() < started + seconds:
+        session.segment(volumes[done % len(volumes)])
+        done += 1
     return done / (time.perf_counter() - started)
 
 
-def answer(spec: dict[str, Any], made: Path) -> dict[str, Any]:
-    """Try what the parent asks for: write the masks, return the figures or why there are none."""
+def answer(spec: dict[str, Any], place: Path) -> dict[str, Any]:
+    """Try what the parent asks for: write the masks, wait for its word, return the figures or why there are none."""
     import numpy as np
 
     from ..session import Session
@@ -140,18 +205,20 @@ def answer(spec: dict[str, Any], made: Path) -> dict[str, Any]:
 
     ENGINES.setdefault(spec["engine"], (spec["module"], spec["engine"]))
     try:
-        count = spec["workers"]
-        sessions = [Session.load(spec["model"], spec["engine"], spec["threads"]) for _ in range(count)]
-        images = draw_images(sessions[0].contract)
-        results = [sessions[0].segment(image) for image in images]
-        for session in sessions[1:]:
-            session.segment(images[0])
-        speed = measure_speed(sessions, images)
+        session = Session.load(spec["model"], spec["engine"], spec["threads"])
+        images = draw_images(session.contract)
+        results = [session.segment(image) for image in images]
+        labels, probability = (np.stack([getattr(r, name) for r in results]) for name in ("labels", "probability"))
+        np.savez(place / MASKS, labels=labels, probability=probability)
+        print(json.dumps({"ready": True}), flush=True)
+        sys.stdin.readline()
+        if session.contract.input.depth is None:
+            speed = measure_speed(session, images, place, spec["seconds"])
+        else:
+            speed = measure_volumes(session, images, spec["seconds"])
     except EdgeSegError as error:
         return {"why_not": error.why}
-    labels, probability = (np.stack([getattr(r, name) for r in results]) for name in ("labels", "probability"))
-    np.savez(made, labels=labels, probability=probability)
-    return {"images_per_second": round(speed, 2), "peak_rss_bytes": read_peak()}
+    return {"images_per_second": speed, "peak_rss_bytes": read_peak()}
 
 
 def read_peak() -> int:

@@ -110,7 +110,22 @@ def test_the_first_engine_that_fails_leaves_no_reference(plant: Plant) -> None:
     assert verdict.why is not None and "not finite" in verdict.why
 
 
+def test_workers_measure_at_the_same_time(plant: Plant) -> None:
+    """Two workers are two processes: what they reach is added up, and so is their memory."""
+    plant("good")
+    (one, _), (two, masks) = (trial.try_engine(DEFAULT, Trial("good", 1, count)) for count in (1, 2))
+    assert not one.why_not and not two.why_not and masks is not None
+    assert two.peak_rss_bytes > 1.5 * one.peak_rss_bytes
+    assert two.images_per_second > 0
+
+
 SLOW, QUICK = Trial("a", 2, 1, 10.0, 100, 1.0), Trial("b", 1, 2, 12.0, 100, 1.0)
+
+
+def test_one_engine_takes_as_many_workers_as_are_faster() -> None:
+    """Its masks are the same with any: the 10 % that another engine must be faster by are not asked for."""
+    assert judge([SLOW, replace(SLOW, threads=1, workers=2, images_per_second=10.1)], None).workers == 2
+    assert judge([SLOW, replace(SLOW, threads=1, workers=2, images_per_second=9.9)], None).workers == 1
 
 
 @pytest.mark.parametrize(
@@ -178,8 +193,16 @@ def test_what_is_asked_for_is_not_chosen(plant: Plant, asked: dict[str, int], ex
     """Threads and workers of one's own stand; the cores are shared out among workers without threads."""
     plant("good")
     choose.keep_verdict(SHA256, Verdict("good", 7, 5, "kept"))
-    verdict = choose.choose(DEFAULT, SHA256, 1, **asked)  # type: ignore[arg-type]
+    verdict = choose.choose(DEFAULT, SHA256, 5, **asked)  # type: ignore[arg-type]
     assert (verdict.threads, verdict.workers) == expected
+
+
+def test_few_images_have_few_workers(plant: Plant) -> None:
+    """No process is started for an image that is not there; the cores go to those that are."""
+    plant("good")
+    choose.keep_verdict(SHA256, Verdict("good", 1, 2, "kept"))
+    found = [choose.choose(DEFAULT, SHA256, count) for count in (1, 2, 3, 0)]  # 0: a service, which waits for more
+    assert [(verdict.threads, verdict.workers) for verdict in found] == [(2, 1), (1, 2), (1, 2), (1, 2)]
     assert choose.choose(DEFAULT, SHA256, 1, engine="alike").why is None
 
 

@@ -17,7 +17,9 @@ import pytest
 
 from edge_runtime.errors import EngineError, ModelError
 from edge_runtime.folder import Options
-from edge_runtime.isolation import IsolatedCrew, Job
+from edge_runtime.inputs import Input
+from edge_runtime.isolation import IsolatedCrew
+from edge_runtime.parent import Job
 
 # Stands in for a decoder's own faults: the child imports it before anything else.
 FAULTS = """
@@ -151,6 +153,39 @@ def test_the_child_ends_with_its_parent(folder: Path, tmp_path: Path) -> None:
     while Path(f"/proc/{child}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_workers_are_processes_that_are_replaced(folder: Path, tmp_path: Path) -> None:
+    """Each worker is a child; answers come in order; children that die between two runs are replaced."""
+    items = [Input(folder / name, f"{i}-{name}", f"{i}.png") for i in range(4) for name in ("a.png", "b.jpg", "c.tif")]
+    crew = IsolatedCrew(Job(None, "auto", 1, None), Options(workers=2))
+    try:
+        pids = {child.process.pid for child in crew.children}
+        assert len(pids) == 2
+        for round_ in range(2):
+            answers = list(crew.work(iter(items), tmp_path / "out", {}))
+            assert [done.row["file"] for done, _ in answers] == [item.file for item in items]
+            assert {done.row["status"] for done, _ in answers} == {"ok"}, round_
+            for child in crew.children:
+                child.process.kill()
+        assert not pids & {child.process.pid for child in crew.children}
+    finally:
+        crew.close()
+
+
+def test_others_go_on_while_one_hangs(folder: Path, tmp_path: Path) -> None:
+    """One process hangs with the few images that it has; the other one does all the rest before it is given up."""
+    plant(folder / "0.png", folder / "a.png", "hang")
+    for i in range(10):
+        (folder / f"z{i}.png").write_bytes((folder / "a.png").read_bytes())
+    done = run(folder, tmp_path, "--workers", "2", "--max-seconds", "8")
+    assert done.returncode == 3, done.stderr
+    rows = read_results(tmp_path / "out")
+    assert [row["status"] for row in rows.values()] == ["failed"] + ["ok"] * 13
+    assert "took longer than 8 s" in rows["0.png"]["error"]
+    given_up = (tmp_path / "out" / "results.csv").stat().st_mtime
+    early = [path for path in (tmp_path / "out" / "masks").iterdir() if path.stat().st_mtime < given_up - 5]
+    assert len(early) >= 13 - 3
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
