@@ -165,7 +165,8 @@ def tell_throughput(args: argparse.Namespace) -> int:
         raise UsageError(f"--images {args.images}", "no such folder", "give a folder of images")
     line = StatusLine()
     try:
-        result = measure_throughput(args.model, args.images, args.count, args.rounds, args.engine, line.show)
+        gallery = not args.no_gallery
+        result = measure_throughput(args.model, args.images, args.count, args.rounds, args.engine, gallery, line.show)
     finally:
         line.clear()
     if args.output:

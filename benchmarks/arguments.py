@@ -96,6 +96,7 @@ def add_throughput(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=positive, default=3, metavar="N", help="default 3")
     parser.add_argument("--engine", default="litert", help="default litert")
+    parser.add_argument("--no-gallery", action="store_true", help="runs that write masks and overlays alone")
     parser.add_argument("-o", "--output", type=place, metavar="RESULT.json", help="write the raw figures there")
 
 

@@ -3,11 +3,12 @@
 The engine alone runs on tensors that are ready, in each setting of workers and threads; its best setting is the
 measure. The folder run is the command as a user gives it, files to files, its own start included. A result:
 
-    format        "edge-seg-throughput/1"
+    format        "edge-seg-throughput/2"
     engine        {setting: [images a second, one for each round]}
     run           {setting: [..]}, run_best, engine_best: the settings with the highest medians
     ratio         of run_best to engine_best, median of the rounds; `ratios`, each round's
     images        how many files a folder run had; `source`, of how many different ones they are
+    outputs       what the run wrote of each
     machine, state, versions
 """
 
@@ -18,14 +19,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-import numpy as np
 
 from edge_runtime.engines import count_cores
 from edge_runtime.errors import EdgeSegError, UsageError
@@ -36,13 +35,19 @@ from edge_runtime.session import Session
 from .machine import ROOT, read_facts, read_versions
 from .state import look, read_counters
 
-FORMAT = "edge-seg-throughput/1"
+FORMAT = "edge-seg-throughput/2"
 Setting = tuple[int, int]  # workers, threads of each
 LEAST_ENGINE_S = 3.0  # for one measurement of the engine alone
 
 
 def measure_throughput(
-    model: Path | None, images: Path, count: int, rounds: int, engine: str, say: Callable[[str], None]
+    model: Path | None,
+    images: Path,
+    count: int,
+    rounds: int,
+    engine: str,
+    gallery: bool,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Return the result of so many rounds, each of them all settings of engine and run.
 
@@ -64,7 +69,7 @@ def measure_throughput(
                 say(f"round {number + 1} of {rounds}: engine alone, {name(setting)}")
                 alone[name(setting)].append(run_engine_apart(model, engine, setting, files[:8]))
                 say(f"round {number + 1} of {rounds}: folder run, {name(setting)}")
-                whole[name(setting)].append(run_folder(model, engine, setting, folder, Path(work) / "out"))
+                whole[name(setting)].append(run_folder(model, engine, setting, gallery, folder, Path(work) / "out"))
     state, _ = look(ROOT, counters)
     best_alone, best_whole = (max(found, key=lambda key: median(found[key])) for found in (alone, whole))
     ratios = [a / b for a, b in zip(whole[best_whole], alone[best_alone], strict=True)]
@@ -78,6 +83,7 @@ def measure_throughput(
         "ratios": ratios,
         "images": count,
         "source": len(files),
+        "outputs": ["masks", "overlays", *(["gallery"] if gallery else [])],
         "machine": read_facts(ROOT),
         "state": state,
         "versions": read_versions(("edge-seg", "ai-edge-litert", "numpy", "opencv-python-headless")),
@@ -99,42 +105,65 @@ def make_folder(files: Sequence[Path], count: int, folder: Path) -> Path:
 
 
 def run_engine_apart(model: Path | None, engine: str, setting: Setting, files: Sequence[Path]) -> float:
-    """Return images a second of the engine alone, measured in a process of its own."""
-    request = {"model": model and str(model), "engine": engine, "setting": setting, "files": [str(p) for p in files]}
-    command = [sys.executable, "-P", "-m", "benchmarks.throughput", json.dumps(request)]
-    return float(run_command(command, make_environment()).splitlines()[-1])
+    """Return images a second of the engine alone: each worker a process, all measuring at the same time.
 
-
-def run_engine(model: Path | None, engine: str, setting: Setting, files: Sequence[Path]) -> float:
-    """Return images a second of the engine alone: each worker with a Session and tensors of its own."""
+    Processes, as in a folder run: threads would wait for each other where an engine holds Python's lock.
+    """
     workers, threads = setting
-    sessions = [Session.load(model, engine, threads) for _ in range(workers)]
-    tensors = [sessions[0].preprocess(read_image(path)) for path in files]
-    for session in sessions:
-        for tensor in tensors[:3]:
-            session.engine.infer(tensor)
-    done = np.zeros(workers, int)
-    end = time.perf_counter() + LEAST_ENGINE_S
-
-    def work(worker: int) -> None:
-        while time.perf_counter() < end:
-            sessions[worker].engine.infer(tensors[done[worker] % len(tensors)])
-            done[worker] += 1
-
-    started = time.perf_counter()
-    crew = [threading.Thread(target=work, args=(worker,)) for worker in range(workers)]
-    for one in crew:
-        one.start()
-    for one in crew:
-        one.join()
-    return float(done.sum() / (time.perf_counter() - started))
+    request = {"model": model and str(model), "engine": engine, "threads": threads, "files": [str(p) for p in files]}
+    command = [sys.executable, "-P", "-m", "benchmarks.throughput", json.dumps(request)]
+    pipe, environment = subprocess.PIPE, make_environment()
+    with ExitStack() as stack:
+        crew = []
+        for _ in range(workers):
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+            stack.callback(process.kill)
+            crew.append(stack.enter_context(process))
+            read_line(process)  # ready; the first one packs the weights that the others map
+        for process in crew:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        return sum(float(read_line(process)) for process in crew)
 
 
-def run_folder(model: Path | None, engine: str, setting: Setting, folder: Path, out: Path) -> float:
+def read_line(process: subprocess.Popen[str]) -> str:
+    """Return the next line of a process. Raises: EdgeSegError if there is none."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise EdgeSegError("throughput", f"the engine's process left with exit status {process.wait()}")
+    return line
+
+
+def run_engine(
+    model: Path | None, engine: str, threads: int, files: Sequence[Path], ready: Callable[[], None]
+) -> float:
+    """Return images a second of the engine alone on tensors that are ready; `ready` waits for the others."""
+    session = Session.load(model, engine, threads)
+    tensors = [session.preprocess(read_image(path)) for path in files]
+    for tensor in tensors[:3]:
+        session.engine.infer(tensor)
+    ready()
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() < started + LEAST_ENGINE_S:
+        session.engine.infer(tensors[done % len(tensors)])
+        done += 1
+    return done / (time.perf_counter() - started)
+
+
+def wait_for_others() -> None:
+    """Say that all is loaded, and wait for the word."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+def run_folder(model: Path | None, engine: str, setting: Setting, gallery: bool, folder: Path, out: Path) -> float:
     """Return images a second of the command on a folder, into an OUT that is new to it."""
     workers, threads = setting
     command = [sys.executable, "-P", "-m", "edge_runtime.cli", str(folder), "-o", str(out), "--force", "--json"]
     command += ["--engine", engine, "--workers", str(workers), "--threads", str(threads)]
+    command += [] if gallery else ["--no-gallery"]
     facts = json.loads(run_command([*command, *(["--model", str(model)] if model else [])], make_environment()))
     return float(facts["images_per_second"])
 
@@ -170,4 +199,4 @@ def to_table(result: dict[str, Any]) -> str:
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
     place = asked["model"] and Path(asked["model"])
-    print(run_engine(place, asked["engine"], tuple(asked["setting"]), [Path(path) for path in asked["files"]]))
+    print(run_engine(place, asked["engine"], asked["threads"], [Path(p) for p in asked["files"]], wait_for_others))
