@@ -272,12 +272,31 @@ def to_line(name: str, row: Row) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def sum_up(known: dict[str, Row]) -> list[str]:
+    """Return how many families were measured and met the goal, and what tflite-runtime made of their files."""
+    met = {
+        other: sum(ratio is not None and ratio[0] <= GOAL for ratio in (to_ratio(row, other) for row in known.values()))
+        for other in ("fp32", "stock")
+    }
+    lines = [
+        f"{met['fp32']} of {len(known)} meet the goal against FP32, {met['stock']} against stock; see [why others do"
+    ]
+    lines += ["not](convert.md#5-the-layout-measured)."]
+    missing = [name for name in zoo.FAMILIES if name not in known]
+    lines += [f"Not measured here: {', '.join(missing)}."] if missing else []
+    old = {name: row["legacy"] for name, row in known.items() if row.get("legacy")}
+    if old:
+        ran = list(old.values()).count("runs")
+        lines += [f"{ran} of {len(old)} files for `--target tflite-runtime` run in tflite-runtime 2.14.0, as close to"]
+        lines += [f"float32 as in LiteRT ({', '.join(old)})."]
+        lines += [f"`{name}`: {said}." for name, said in old.items() if said != "runs"]
+    return lines
+
+
 def to_page(rows: dict[str, Row], refused: dict[str, str]) -> str:
     """Return the whole page."""
     known = {name: rows[name] for name in zoo.FAMILIES if name in rows}
     machine = next(iter(known.values()))["machine"] if known else describe_machine()
-    old = [row["legacy"] for row in known.values() if row.get("legacy")]
-    ran = f"{old.count('runs')} of {len(old)} files for `--target tflite-runtime` run in tflite-runtime 2.14.0."
     lines = [
         *("# Families", ""),
         "Segmentation models of the field, with random weights at their true widths, converted by `python -m convert`",
@@ -292,7 +311,7 @@ def to_page(rows: dict[str, Row], refused: dict[str, str]) -> str:
         "- **against FP32**, **against stock**: our time as a share of it, median (and quartiles) over rounds. The",
         f"  goal is {GOAL} or less, bold where it is missed. Stock: TensorFlow's own dynamic-range file, static too.",
         "- **difference**: largest / mean, of probabilities, from Keras in float32 on six drawn images.",
-        *(("", ran) if old else ()),
+        *("", *sum_up(known)),
         "",
         "| family | parameters | partitions (outside) | size | FP32 | against FP32 | against stock | difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
