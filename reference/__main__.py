@@ -1,4 +1,4 @@
-"""python -m reference: train, evaluate and draw."""
+"""python -m reference: import, train, evaluate and draw."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.errors import EdgeSegError, UsageError
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the three commands."""
+    """Return the parser of the four commands."""
     parser = argparse.ArgumentParser(prog="python -m reference", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -45,6 +46,8 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--thresholds", type=float, nargs="+", metavar="T", help="default: the model's own, or 0.5")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
+    add_import(commands)
+
     draw = commands.add_parser("draw", help="draw slices with tumours and their masks into a data folder")
     draw.add_argument("count", type=positive, metavar="N")
     draw.add_argument("dest", type=Path, metavar="DEST")
@@ -52,6 +55,27 @@ def make_parser() -> argparse.ArgumentParser:
     draw.add_argument("--size", type=positive, default=256, help="64 to 1024")
     draw.add_argument("--demo", action="store_true", help="instead, a dozen images of every format and odd sizes")
     return parser
+
+
+def add_import(commands: Any) -> None:
+    """Add the import command."""
+    adopt = commands.add_parser("import", help="make a data folder of a published set, and find its copies")
+    adopt.add_argument("set", choices=("figshare", "kaggle-segmentation", "kaggle-classes"), help="see docs/data.md")
+    adopt.add_argument("source", type=Path, metavar="SOURCE", help="the folder or zip as it was downloaded")
+    adopt.add_argument("dest", type=Path, metavar="DEST", help="the data folder to make; import.md in it says all")
+    adopt.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="data folders used beside this one: leave out copies of what is in them, and the rest of those patients",
+    )
+    adopt.add_argument(
+        "--labels", type=Path, metavar="CSV", help="kaggle-segmentation: labels.csv of a Figshare import"
+    )
+    adopt.add_argument("--skip-damaged", action="store_true", help="import the others and list what is damaged")
+    adopt.add_argument("--force", action="store_true", help="replace an earlier import in DEST")
 
 
 def positive(text: str) -> int:
@@ -92,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print("reference: interrupted; the same command goes on from the last epoch", file=sys.stderr)
+        left = "goes on from the last epoch" if args.command == "train" else "starts again"
+        print(f"reference: interrupted; the same command {left}", file=sys.stderr)
         return 130
 
 
@@ -146,6 +171,27 @@ def run_evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_import(args: argparse.Namespace) -> int:
+    """Make a data folder of a published set; needs h5py for Figshare's."""
+    from .import_report import tell_import
+    from .importer import Choices, import_set
+
+    def progress(done: int) -> None:
+        if sys.stderr is not None and sys.stderr.isatty():
+            print(f"\r\x1b[K{done} slices", end="", file=sys.stderr, flush=True)
+
+    choices = Choices(args.against, args.labels, args.skip_damaged, args.force)
+    try:
+        found = import_set(args.set, args.source, args.dest, choices, progress)
+    finally:
+        if sys.stderr is not None and sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    for line in tell_import(found):
+        print(line)
+    print(args.dest)
+    return 0
+
+
 def run_draw(args: argparse.Namespace) -> int:
     """Draw slices; needs NumPy and OpenCV alone."""
     from .phantom import draw_demo, draw_folder
@@ -157,7 +203,7 @@ def run_draw(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"train": run_train, "evaluate": run_evaluate, "draw": run_draw}
+COMMANDS = {"train": run_train, "evaluate": run_evaluate, "import": run_import, "draw": run_draw}
 
 if __name__ == "__main__":
     sys.exit(main())
