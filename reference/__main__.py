@@ -189,6 +189,10 @@ def run_import(args: argparse.Namespace) -> int:
     for line in tell_import(found):
         print(line)
     print(args.dest)
+    beside = sorted(path.parent for path in args.dest.parent.glob("*/import.json") if path.parent != args.dest)
+    if beside and not args.against:
+        known = " ".join(map(str, beside))
+        print(f"reference: copies of slices in other imports were not looked for; --against {known}", file=sys.stderr)
     return 0
 
 

@@ -69,6 +69,10 @@ class Import:
     left_out: dict[int, LeftOut] = field(default_factory=dict)  # by number in `scans`
     against: list[Known] = field(default_factory=list)
 
+    def whose(self, copy: Copy) -> tuple[str | None, str | None]:
+        """Return the two patients of a pair as published."""
+        return self.scans[copy.first].patient, self.scans[copy.second].patient
+
     def staying(self) -> list[int]:
         """Return the numbers of the scans that are imported."""
         return [i for i in range(len(self.scans)) if i not in self.left_out]
@@ -120,6 +124,7 @@ def describe_copies(found: Import) -> dict[str, Any]:
     return {
         "rule": f"at most {MOST_BITS_APART} of 64 bits of the hash apart, local contrast alike by {LEAST_LIKENESS}",
         "pairs": len(found.copies),
+        "pairs_of_one_patient": sum(a is not None and a == b for a, b in map(found.whose, found.copies)),
         "turns": count(TURNS[copy.turn] for copy in found.copies),
         "slices_with_a_copy": sum(size for size in sizes.values() if size > 1),
         "different_slices": len(sizes),
@@ -191,10 +196,10 @@ def make_notes(found: Import) -> list[str]:
 def tell_import(found: Import) -> list[str]:
     """Return what was imported in a few lines."""
     facts = describe_import(found)
-    copies = facts["copies"]
+    copies, count_read = facts["copies"], len(found.scans)
     lines = [
         f"{facts['slices']} slices of {facts['patients']} patients: {tell_counts(facts['classes'])}",
-        f"{copies['slices_with_a_copy']} of {len(found.scans)} have a copy; {copies['different_slices']} are different",
+        f"{copies['slices_with_a_copy']} of {count_read} have a copy; {copies['different_slices']} different slices",
         *facts["notes"],
     ]
     if found.left_out:
@@ -220,13 +225,13 @@ def write_markdown(facts: dict[str, Any]) -> str:
         ("slices", f"{facts['slices']}, {facts['with_mask']} of them with a mask"),
         ("classes", tell_counts(facts["classes"])),
         ("patients", f"{facts['patients']} ({facts['patients_from']})"),
-        ("sizes", tell_counts(facts["sizes"])),
+        ("sizes (height x width)", tell_most(facts["sizes"])),
         ("intensities", facts["intensity"]),
         ("masks without a lesion", ", ".join(map(code, facts["empty_masks"])) or "none"),
-        ("slices that have a copy in the set", f"{copies['slices_with_a_copy']}, in {copies['pairs']} pairs"),
+        ("slices that have a copy in the set", tell_pairs(copies)),
         ("different slices", f"{copies['different_slices']}; the largest group has {copies['largest_group']}"),
         ("pairs by how they are turned", tell_counts(copies["turns"])),
-        ("slices of Testing with a copy in Training", str(copies["from_testing_in_training"])),
+        ("slices of Testing with a copy in Training", tell_leaks(facts)),
         ("patients who became one", "; ".join(" = ".join(map(code, names)) for names in copies["patients_merged"])),
     ]
     parts = [f"# Import: {facts['set']}", *facts["notes"], make_table(("", ""), [row for row in rows if row[1]])]
@@ -271,6 +276,24 @@ def tell_known(known: dict[str, Any]) -> str:
         f"is there{' (' + tell_counts(copies) + ')' if copies else ''}, {others} more are of the same patients; "
         "all of them are left out."
     )
+
+
+def tell_pairs(copies: dict[str, Any]) -> str:
+    """Return how many slices have a copy, and how far one patient's neighbouring slices may pass for some."""
+    inside = copies["pairs_of_one_patient"]
+    neighbours = f", {inside} of them of one patient: copies, or neighbours that are as alike" if inside else ""
+    return f"{copies['slices_with_a_copy']}, in {copies['pairs']} pairs{neighbours}"
+
+
+def tell_leaks(facts: dict[str, Any]) -> str:
+    """Return how many slices of Testing are in Training, "" for a set that has no such parts."""
+    return str(facts["copies"]["from_testing_in_training"]) if facts["set"] == "kaggle-classes" else ""
+
+
+def tell_most(counts: dict[str, int]) -> str:
+    """Return the most frequent of many, and how many more there are."""
+    most = sorted(counts.items(), key=lambda item: -item[1])[:8]
+    return tell_counts(dict(most)) + (f" and {len(counts) - 8} more" if len(counts) > 8 else "")
 
 
 def tell_counts(counts: dict[str, int]) -> str:

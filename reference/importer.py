@@ -15,7 +15,7 @@ from edge_runtime.files import TEMPORARY
 from edge_runtime.images import encode_mask, encode_png
 
 from .copies import Prints, find_copies, stack_prints, take_print
-from .data import read_labels
+from .data import read_folder, read_labels
 from .import_report import Import, Kept, describe_import, write_json, write_markdown
 from .patients import check_labels, leave_out_contradictions, leave_out_known, name_patients
 from .phantom import write_labels
@@ -43,6 +43,8 @@ def import_set(set_name: str, source: Path, dest: Path, choices: Choices, progre
     damaged or missing unless they are to be skipped, OutputError if the folder cannot be written.
     """
     check_dest(source, dest, choices)
+    for folder in choices.against:
+        read_folder(folder)  # to say now, not after minutes, that it is none
     labels = read_given_labels(choices.labels, set_name)
     with stage_folder(dest) as work, open_source(source, work) as opened:
         read = READERS[set_name](opened) if labels is None else read_segmentation(opened, labels)
@@ -192,6 +194,6 @@ def make_complaint(source: Path, problems: Sequence[Problem], read: int) -> Imag
     count = sum(problem.count for problem in problems)
     return ImageError(
         str(source),
-        f"{count} files are damaged or missing, {read} slices are not: {named}{more}",
+        f"{count} {'file is' if count == 1 else 'files are'} damaged or missing, {read} slices are not: {named}{more}",
         "get them again, or import the others with --skip-damaged",
     )

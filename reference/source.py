@@ -24,7 +24,7 @@ from edge_runtime.images import read_bytes
 MOST_BYTES = 64 << 20  # of one file: a slice of 512 x 512 takes at most 1.3 MB in any of the sets
 MOST_ENTRIES = 100_000  # of one archive
 MOST_RATIO = 200  # unpacked to packed, of an archive in an archive; deflate cannot pass 1032
-JUNK = re.compile(r"(^|/)(\.|__MACOSX/|Thumbs\.db$|desktop\.ini$)")  # what file managers leave behind
+JUNK = re.compile(r"(^|/)(\.(?!\.?/)|__MACOSX/|Thumbs\.db$|desktop\.ini$)")  # what file managers leave behind
 WHOLE = "download it again"
 
 
