@@ -46,7 +46,10 @@ def read_mat(data: bytes, name: str) -> tuple[Values, npt.NDArray[np.bool_], str
         raise ImageError(name, f"cjdata/image has the shape {image.shape}, not that of an image", AGAIN)
     if mask.shape != image.shape:
         raise ImageError(name, f"cjdata/tumorMask is {mask.shape}, the image {image.shape}", AGAIN)
-    return image, mask != 0, kind, patient
+    inside = mask != 0
+    if np.any(mask[inside] != mask.max()):
+        raise ImageError(name, "cjdata/tumorMask has more than two values", AGAIN)
+    return image, inside, kind, patient
 
 
 def shorten(error: object) -> str:

@@ -262,6 +262,7 @@ CHANGES: dict[str, tuple[Callable[[Any, h5py.Group], None], str]] = {
     "two labels": (replace("label", np.array([[1.0, 2.0]])), "cjdata/label is of shape"),
     "label as text": (replace("label", np.bytes_("glioma")), "cjdata/label holds"),
     "mask of another size": (replace("tumorMask", np.ones((80, 79), np.uint8)), "cjdata/tumorMask is (79, 80)"),
+    "mask of many values": (replace("tumorMask", np.arange(6400).reshape(80, 80)), "more than two values"),
     "image of three axes": (replace("image", np.ones((3, 80, 80))), "not that of an image"),
     "image with NaN": (replace("image", np.full((80, 80), np.nan)), "NaN"),
     "image of one value": (replace("image", np.full((80, 80), 5)), "every pixel has the same value"),
