@@ -13,7 +13,7 @@ from edge_runtime.errors import EdgeSegError, UsageError
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the four commands."""
+    """Return the parser of the commands."""
     parser = argparse.ArgumentParser(prog="python -m reference", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -55,27 +55,6 @@ def make_parser() -> argparse.ArgumentParser:
     draw.add_argument("--size", type=positive, default=256, help="64 to 1024")
     draw.add_argument("--demo", action="store_true", help="instead, a dozen images of every format and odd sizes")
     return parser
-
-
-def add_import(commands: Any) -> None:
-    """Add the import command."""
-    adopt = commands.add_parser("import", help="make a data folder of a published set, and find its copies")
-    adopt.add_argument("set", choices=("figshare", "kaggle-segmentation", "kaggle-classes"), help="see docs/data.md")
-    adopt.add_argument("source", type=Path, metavar="SOURCE", help="the folder or zip as it was downloaded")
-    adopt.add_argument("dest", type=Path, metavar="DEST", help="the data folder to make; import.md in it says all")
-    adopt.add_argument(
-        "--against",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="data folders used beside this one: leave out copies of what is in them, and the rest of those patients",
-    )
-    adopt.add_argument(
-        "--labels", type=Path, metavar="CSV", help="kaggle-segmentation: labels.csv of a Figshare import"
-    )
-    adopt.add_argument("--skip-damaged", action="store_true", help="import the others and list what is damaged")
-    adopt.add_argument("--force", action="store_true", help="replace an earlier import in DEST")
 
 
 def positive(text: str) -> int:
@@ -169,6 +148,27 @@ def run_evaluate(args: argparse.Namespace) -> int:
     for t, scores in found.items():
         print(f"threshold {t:g}: " + ", ".join(f"{key} {value:.4f}" for key, value in scores.items() if value == value))
     return 0
+
+
+def add_import(commands: Any) -> None:
+    """Add the import command."""
+    adopt = commands.add_parser("import", help="make a data folder of a published set, and find its copies")
+    adopt.add_argument("set", choices=("figshare", "kaggle-segmentation", "kaggle-classes"), help="see docs/data.md")
+    adopt.add_argument("source", type=Path, metavar="SOURCE", help="the folder or zip as it was downloaded")
+    adopt.add_argument("dest", type=Path, metavar="DEST", help="the data folder to make; import.md in it says all")
+    adopt.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="data folders used beside this one: leave out copies of what is in them, and the rest of those patients",
+    )
+    adopt.add_argument(
+        "--labels", type=Path, metavar="CSV", help="kaggle-segmentation: labels.csv of a Figshare import"
+    )
+    adopt.add_argument("--skip-damaged", action="store_true", help="import the others and list what is damaged")
+    adopt.add_argument("--force", action="store_true", help="replace an earlier import in DEST")
 
 
 def run_import(args: argparse.Namespace) -> int:

@@ -42,7 +42,10 @@ def import_set(set_name: str, source: Path, dest: Path, choices: Choices, progre
     Raises: UsageError for a source, labels or destination that cannot be meant, ImageError naming the files that are
     damaged or missing unless they are to be skipped, OutputError if the folder cannot be written.
     """
-    check_dest(source, dest, choices)
+    try:
+        check_dest(source, dest, choices)
+    except OSError as error:
+        raise OutputError(str(dest), error.strerror or str(error), "name another folder") from None
     for folder in choices.against:
         read_folder(folder)  # to say now, not after minutes, that it is none
     labels = read_given_labels(choices.labels, set_name)

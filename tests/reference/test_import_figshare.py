@@ -465,6 +465,9 @@ def test_source_and_destination_are_apart(published: Path, tmp_path: Path, capsy
         assert run(source, dest, "--force") == 2
         assert "name a folder elsewhere" in capsys.readouterr().err
     assert len(list(source.iterdir())) == 8
+    for dest in (tmp_path / ("x" * 300), tmp_path / "set" / "1.mat" / "in-a-file"):
+        assert run(published, dest) in (1, 2)
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("case", ["interrupt", "disk"])
