@@ -58,7 +58,7 @@ class Copy:
     likeness: float  # correlation of local contrast, LEAST_LIKENESS to 1
 
 
-def take_print(image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+def take_print(image: npt.NDArray[np.uint8] | Floats) -> tuple[Floats, Floats]:
     """Return (coarse, detail) of an (H, W) image, see Prints.
 
     Source: local contrast normalisation of Jarrett et al., "What is the best multi-stage architecture for object

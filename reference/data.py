@@ -1,7 +1,7 @@
 """Data folders: images, masks, classes and patients, split by patient; and the arrays a net is trained on.
 
 A data folder holds `images/*.png`, `masks/*.png` of the same names and `labels.csv` with columns id, class, patient.
-A plain folder of images is tumour-free by definition: empty masks, class "none", each image a patient of its own.
+A plain folder of images is tumour-free by definition: empty masks, class "none", each slice a patient of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from edge_runtime.errors import UsageError
 from edge_runtime.images import SUFFIXES, read_image
-from edge_runtime.preprocess import to_tensor
+from edge_runtime.preprocess import to_grey, to_tensor
+
+from .copies import find_copies, join, stack_prints, take_print
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,23 @@ def read_folder(folder: Path) -> list[Slice]:
 
 
 def read_tumour_free(folder: Path) -> list[Slice]:
-    """List a plain folder of images as slices without tumour; equal files count as one patient."""
+    """List a plain folder of images as slices without tumour; copies of one slice count as one patient.
+
+    Public folders hold many: mirrored, turned, recompressed. On both sides of a split they would be learnt by heart.
+    Raises: UsageError if there is no image; ImageError if one cannot be read.
+    """
     images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not images:
         raise UsageError(str(folder), "it holds neither images/ nor image files", "give a data folder")
-    name = folder.resolve().name
-    return [Slice(path, None, "none", f"{name}/{hashlib.sha256(path.read_bytes()).hexdigest()}") for path in images]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in images]
+    same = [(digests.index(digest), i) for i, digest in enumerate(digests)]
+    prints = stack_prints(take_print(to_grey(read_image(path).astype(np.float32))) for path in images)
+    groups = join(len(images), [*same, *((copy.first, copy.second) for copy in find_copies(prints))])
+    names: dict[int, str] = {}
+    for group, digest in zip(groups, digests, strict=True):  # whatever the files are called
+        names[group] = min(names.get(group, digest), digest)
+    place = folder.resolve().name
+    return [Slice(path, None, "none", f"{place}/{names[group]}") for path, group in zip(images, groups, strict=True)]
 
 
 def read_labels(path: Path) -> dict[str, tuple[str, str]]:
@@ -82,11 +95,10 @@ def split_by_patient(slices: Sequence[Slice], shares: Sequence[float], seed: int
     kinds: dict[str, str] = {}
     for item in slices:  # a patient counts in the class of its first slice
         kinds.setdefault(item.patient, item.kind)
-    rng = np.random.default_rng(seed)
     place: dict[str, int] = {}
     for kind in sorted(set(kinds.values())):
         patients = sorted(patient for patient, its in kinds.items() if its == kind)
-        rng.shuffle(patients)
+        np.random.default_rng([seed, *kind.encode()]).shuffle(patients)  # a class's split is its own affair
         ends = [round(sum(shares[: i + 1]) * len(patients)) for i in range(len(shares))]
         for i, (start, end) in enumerate(zip([0, *ends], ends, strict=False), 1):
             place.update(dict.fromkeys(patients[start:end], i))

@@ -10,6 +10,7 @@ import pytest
 
 from edge_runtime.errors import UsageError
 from reference.data import augment, read_arrays, read_folder, read_mask, split_by_patient
+from reference.phantom import draw_folder
 
 
 @pytest.fixture
@@ -58,13 +59,28 @@ def test_no_patient_is_in_two_parts(folder: Path) -> None:
 
 
 def test_plain_folder_is_tumour_free_and_copies_stay_together(tmp_path: Path) -> None:
-    """Images without masks have empty ones, and two copies of one file count as one patient."""
-    for name, value in (("a.png", 10), ("b.png", 20), ("copy.png", 10)):
-        cv2.imwrite(str(tmp_path / name), np.full((8, 8), value, np.uint8))
-    a, b, copy = read_folder(tmp_path)
-    assert {item.kind for item in (a, b, copy)} == {"none"}
-    assert a.patient == copy.patient != b.patient
+    """Images without masks have empty ones; a file's copy and a slice mirrored, resized and dimmed are one patient."""
+    draw_folder(4, tmp_path / "drawn", seed=2, size=128)
+    first, *others = (cv2.imread(str(path), 0) for path in sorted((tmp_path / "drawn" / "images").iterdir()))
+    flat = np.full((8, 8), 10, np.uint8)
+    mirrored = cv2.resize(first[:, ::-1], (200, 200)) // 2
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for name, image in (("a", first), ("b", others[0]), ("c", others[1]), ("d", mirrored), ("e", flat), ("f", flat)):
+        cv2.imwrite(str(plain / f"{name}.png"), image)
+    a, b, c, d, e, f = read_folder(plain)
+    assert {item.kind for item in (a, b, c, d, e, f)} == {"none"}
+    assert a.patient == d.patient and e.patient == f.patient
+    assert len({a.patient, b.patient, c.patient, e.patient}) == 4
     assert not read_mask(a, 8, 8).any()
+
+
+def test_a_class_more_leaves_the_others_where_they_were(folder: Path) -> None:
+    """Slices of another class, or fewer of them, move no patient from one part to another."""
+    slices = read_folder(folder)
+    gliomas = [item for item in slices if item.kind == "glioma"]
+    whole, part = (split_by_patient(items, (0.25, 0.25), seed=3) for items in (slices, gliomas))
+    assert [[item for item in items if item.kind == "glioma"] for items in whole] == part
 
 
 def test_missing_parts_are_named(folder: Path) -> None:
