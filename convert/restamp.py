@@ -1,4 +1,5 @@
-"""The command `python -m convert.restamp FILE.tflite`: an older stamped file gets golden vectors and what to doubt.
+"""The command `python -m convert.restamp FILE.tflite`: an older stamped file gets golden vectors, what to doubt,
+and how good it was found to be since.
 
 The flatbuffer stays as it is, and so does the rest of the contract. 0 done; 1 error; 2 usage.
 """
@@ -28,7 +29,9 @@ def build_parser() -> Parser:
     parser = Parser(PROGRAM, description="Give a stamped .tflite file golden vectors, and what the device is to doubt.")
     parser.add_argument("file", metavar="FILE.tflite", type=Path)
     parser.add_argument("-o", metavar="OUT.tflite", dest="out", type=Path, required=True)
-    parser.add_argument("--contract", metavar="FILE.toml", type=Path, help="its [triage] is taken, nothing else of it")
+    parser.add_argument(
+        "--contract", metavar="FILE.toml", type=Path, help="its [triage] and its quality are taken, nothing else of it"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite what is there, FILE itself too")
     return parser
 
@@ -48,12 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def restamp(file: Path, settings: Settings) -> bytes:
-    """Return a stamped file with new golden vectors, and with the triage that the settings say, where they say one.
+    """Return a stamped file with new golden vectors, and the triage and quality that the settings say, where they do.
 
     Raises: EdgeSegError if the file, its contract or a setting does not hold.
     """
     contract = read_contract(file, verify=True)
-    contract = replace(contract, triage=renew_triage(contract, settings), golden=None)
+    quality = contract.quality if settings.quality is None else settings.quality
+    contract = replace(contract, triage=renew_triage(contract, settings), quality=quality, golden=None)
     flatbuffer, _ = split_tail(file.read_bytes())
     with tempfile.TemporaryDirectory() as work:
         golden = make_golden(

@@ -201,6 +201,9 @@ def test_an_older_file_is_stamped_anew(tmp_path: Path, capsys: pytest.CaptureFix
     assert "it exists already; say --force" in capsys.readouterr().err
     assert main([str(new), "-o", str(new), "--force"]) == 0
     assert read_contract(new).triage == found.triage
+    toml.write_text('quality = {n = 9, split = "other patients", dice = 0.5}')
+    assert main([str(new), "-o", str(new), "--force", "--contract", str(toml)]) == 0
+    assert read_contract(new).quality == {"n": 9, "split": "other patients", "dice": 0.5}
     assert main([str(new)]) == 2
 
 
