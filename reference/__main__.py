@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import EdgeSegError, UsageError
+
+from . import examine
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -38,13 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto")
 
     evaluate = commands.add_parser("evaluate", help="score a .keras or .tflite model on images and masks")
-    evaluate.add_argument("model", type=Path, metavar="MODEL")
-    evaluate.add_argument("--images", type=Path, required=True, metavar="DIR")
-    evaluate.add_argument("--masks", type=Path, metavar="DIR", help="same names; left out: the images are tumour-free")
-    evaluate.add_argument("--labels", type=Path, metavar="CSV", help="id,class,patient: scores by class")
-    evaluate.add_argument("--patients", type=Path, metavar="FILE", help="only these patients, one a line")
-    evaluate.add_argument("--thresholds", type=float, nargs="+", metavar="T", help="default: the model's own, or 0.5")
-    evaluate.add_argument("--json", action="store_true", help="print JSON")
+    examine.add_arguments(evaluate)
 
     add_import(commands)
 
@@ -133,21 +128,7 @@ def choose_precision(asked: str) -> str:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Score a model."""
-    from .evaluate import evaluate, find_slices, load_predictor
-
-    patients = args.patients.read_text().split("\n") if args.patients else None
-    slices = find_slices(args.images, args.masks, args.labels, patients)
-    predict, threshold = load_predictor(args.model)
-    found = evaluate(predict, slices, args.thresholds or [threshold])
-    if args.json:
-        rows = [{"threshold": t, "slices": len(slices), **scores} for t, scores in found.items()]
-        # NaN is no JSON: a score without slices to take it from is null.
-        print(json.dumps([{k: None if v != v else v for k, v in row.items()} for row in rows], indent=1))
-        return 0
-    print(f"{len(slices)} slices")
-    for t, scores in found.items():
-        print(f"threshold {t:g}: " + ", ".join(f"{key} {value:.4f}" for key, value in scores.items() if value == value))
-    return 0
+    return examine.run(args)
 
 
 def add_import(commands: Any) -> None:

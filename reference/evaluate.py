@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from edge_runtime.preprocess import Image, to_grey, to_tensor
 from edge_runtime.session import Session
 
 from .data import Slice, read_labels, read_tumour_free
-from .metrics import Scores
+from .metrics import Mask, Scores
 
 Probability = npt.NDArray[np.float32]  # (H, W) in [0, 1]
+Predictor = Callable[[Image], Probability]
+Progress = Callable[[int], None]
 
 
 def find_slices(
@@ -56,7 +58,7 @@ def pair_masks(images: Path, masks: Path, labels: Path | None) -> list[Slice]:
     return slices
 
 
-def load_predictor(model: Path, threads: int | None = None) -> tuple[Callable[[Image], Probability], float]:
+def load_predictor(model: Path, threads: int | None = None) -> tuple[Predictor, float]:
     """Return a function from an image to its lesion probability at its own size, and the model's threshold."""
     if model.suffix == ".tflite":
         session = Session.load(model, threads=threads)
@@ -66,7 +68,7 @@ def load_predictor(model: Path, threads: int | None = None) -> tuple[Callable[[I
     return load_keras(model), 0.5
 
 
-def load_keras(path: Path) -> Callable[[Image], Probability]:
+def load_keras(path: Path) -> Predictor:
     """Return a function from an image to its lesion probability, by Keras, preprocessed as on the device."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
@@ -88,25 +90,54 @@ def load_keras(path: Path) -> Callable[[Image], Probability]:
     return predict
 
 
+def flip_average(predict: Predictor) -> Predictor:
+    """Return a predictor that averages an image's probability with its mirror image's, for twice the work."""
+
+    def predict_twice(image: Image) -> Probability:
+        mirrored = predict(np.ascontiguousarray(image[:, ::-1]))[:, ::-1]
+        return np.asarray((predict(image) + mirrored) / 2, np.float32)
+
+    return predict_twice
+
+
 def evaluate(
-    predict: Callable[[Image], Probability],
+    predict: Predictor,
     slices: Sequence[Slice],
     thresholds: Sequence[float],
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = lambda done: None,
 ) -> dict[float, dict[str, float]]:
     """Return {threshold: scores}, each prediction compared with its mask at the image's own size."""
-    scores = {threshold: Scores() for threshold in thresholds}
+    found = score_slices(predict, slices, thresholds, progress)
+    return {threshold: scores.summary() for threshold, scores in found.items()}
+
+
+def score_slices(
+    predict: Predictor, slices: Sequence[Slice], thresholds: Sequence[float], progress: Progress = lambda done: None
+) -> dict[float, Scores]:
+    """Return {threshold: each slice's scores}, HD95 too."""
+    scores = {threshold: Scores(distances=True) for threshold in thresholds}
+    for item, _, truth, probability in predict_slices(predict, slices, progress):
+        add_scores(scores, item, truth, probability)
+    return scores
+
+
+def predict_slices(
+    predict: Predictor, slices: Sequence[Slice], progress: Progress = lambda done: None
+) -> Iterator[tuple[Slice, Image, Mask, Probability]]:
+    """Yield each slice with its image, its true mask and the lesion's probability, all of the image's own size."""
     for done, item in enumerate(slices, 1):
         image = read_image(item.image)
-        truth = read_truth(item, image)
-        probability = predict(image)
-        for threshold, its in scores.items():
-            its.add(probability >= np.float32(threshold), truth, item.kind)
+        yield item, image, read_truth(item, image), predict(image)
         progress(done)
-    return {threshold: its.summary() for threshold, its in scores.items()}
 
 
-def read_truth(item: Slice, image: Image) -> npt.NDArray[np.bool_]:
+def add_scores(scores: Mapping[float, Scores], item: Slice, truth: Mask, probability: Probability) -> None:
+    """Add a slice to the scores of every threshold."""
+    for threshold, its in scores.items():
+        its.add(probability >= np.float32(threshold), truth, item.kind, item.patient, item.image.name)
+
+
+def read_truth(item: Slice, image: Image) -> Mask:
     """Return an image's true mask, (H, W) bool.
 
     Raises: UsageError if its size is not the image's.

@@ -1,0 +1,224 @@
+"""python -m reference evaluate: from its arguments to figures, printed and written as a report."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from .data import Slice
+    from .evaluate import Predictor
+    from .metrics import Row
+
+# Fixed shares of the slice, so that two data sets' groups can be compared; terciles would move with each.
+SIZES = (("below 0.5 %", 0.0, 0.005), ("0.5 to 2 %", 0.005, 0.02), ("2 % and more", 0.02, 1.01))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the command its arguments."""
+    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="same names; left out: the images are tumour-free")
+    parser.add_argument(
+        "--tumour-free",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="folders of images beside, for false alarms",
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="CSV", help="id,class,patient: scores by class, intervals by patient, appearance"
+    )
+    parser.add_argument("--patients", type=Path, metavar="FILE", help="only these patients, one a line")
+    parser.add_argument("--thresholds", type=probability, nargs="+", metavar="T", help="default: the model's, or 0.5")
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="FILE", help="choose the threshold on these patients, score on others only"
+    )
+    parser.add_argument(
+        "--most-alarms", type=probability, default=0.05, metavar="X", help="share that --calibrate allows (0.05)"
+    )
+    parser.add_argument("--flip", action="store_true", help="what averaging with the mirror image gains and costs")
+    parser.add_argument(
+        "--stress", action="store_true", help="mirrored, rescaled, in the other source's contrast, lesions covered"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="write evaluation.json, .md, .html and centroids.png"
+    )
+    parser.add_argument("--force", action="store_true", help="write over a report")
+    parser.add_argument("--json", action="store_true", help="print evaluation.json instead of the page")
+
+
+def probability(text: str) -> float:
+    """Return a number above 0 and below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score a model; print the page or its JSON, write the report."""
+    from .blocks import to_markdown
+    from .findings import tell
+    from .report import to_json, without_nan, write_report
+
+    if args.report is not None and (args.report / "evaluation.json").exists() and not args.force:
+        raise UsageError(str(args.report), "it holds a report already", "add --force or name another --report")
+    facts, picture = examine(args)
+    print(to_json(facts) if args.json else to_markdown(tell(without_nan(facts))), end="")
+    if args.report is not None:
+        write_report(args.report, facts, picture)
+    return 0
+
+
+def examine(args: argparse.Namespace) -> tuple[dict[str, Any], bytes | None]:
+    """Return the facts of evaluation.json, and the centroids' picture where there are classes to draw."""
+    from .calibrate import choose_threshold
+    from .evaluate import load_predictor
+    from .stress import check_changes, check_covered, check_flip
+
+    slices, chosen_on = choose_slices(args)
+    predict, own = load_predictor(args.model)
+    thresholds, told = args.thresholds or [own], "given" if args.thresholds else "the model's own"
+    calibration = None
+    if chosen_on:
+        calibration = choose_threshold(predict, chosen_on, args.most_alarms, show(len(chosen_on), "threshold"))
+        thresholds, told = [calibration["threshold"], *(args.thresholds or [])], "chosen on other patients"
+    facts, picture = score(predict, slices, list(dict.fromkeys(thresholds)), args)
+    facts.update(model=describe_model(args.model), threshold_from=told, calibration=calibration)
+    if args.flip:
+        facts["flip"] = check_flip(predict, slices, thresholds[0], show(len(slices), "flip"))
+    if args.stress:
+        lesions = [item for item in slices if item.mask is not None]
+        facts["stress"] = {
+            "changes": check_changes(predict, slices, thresholds[0], show(len(slices), "changes")),
+            "covered": check_covered(predict, lesions, thresholds[0], show(len(lesions), "covered")),
+            "other_source": facts["thresholds"][0]["scores"].get("false_alarms"),
+        }
+    return facts, picture
+
+
+def choose_slices(args: argparse.Namespace) -> tuple[list[Slice], list[Slice]]:
+    """Return the slices to score and those to choose the threshold on.
+
+    Raises: UsageError for what is missing, or where a patient would be in both.
+    """
+    from .evaluate import find_slices
+
+    def gather(patients: Collection[str] | None) -> list[Slice]:
+        found = find_slices(args.images, args.masks, args.labels, patients)
+        for folder in args.tumour_free:
+            found += find_slices(folder, None, None, patients)
+        return found
+
+    chosen_on = gather(read_patients(args.calibrate)) if args.calibrate else []
+    slices = gather(read_patients(args.patients) if args.patients else None)
+    known = {item.patient for item in chosen_on}
+    if not args.patients:
+        slices = [item for item in slices if item.patient not in known]
+    both = known & {item.patient for item in slices}
+    if both:
+        why = f"{len(both)} of its patients are scored too"
+        raise UsageError(str(args.calibrate), why, "give --patients others, or leave it out")
+    if not slices:
+        raise UsageError(str(args.calibrate), "it names all patients", "leave some to score")
+    return slices, chosen_on
+
+
+def read_patients(path: Path) -> list[str]:
+    """Return the names in a file, one a line. Raises: UsageError if it cannot be read or names none."""
+    try:
+        names = [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(str(path), "it is no readable text file", "give one patient a line") from None
+    if not names:
+        raise UsageError(str(path), "it names no patient", "give one patient a line")
+    return names
+
+
+def score(
+    predict: Predictor, slices: list[Slice], thresholds: list[float], args: argparse.Namespace
+) -> tuple[dict[str, Any], bytes | None]:
+    """Return the figures at all thresholds, in detail at the first, and the centroids' picture."""
+    import numpy as np
+
+    from .appearance import compare_classes, pair_shapes
+    from .centroids import Outline, draw_centroids
+    from .evaluate import add_scores, predict_slices
+    from .failures import describe_failures
+    from .intervals import split_by_lesion, summarize, summarize_pooled
+    from .metrics import Scores
+    from .shape import to_grey8
+
+    scores = {threshold: Scores(distances=True) for threshold in thresholds}
+    pairs, outline = [], Outline()
+    for item, image, truth, found in predict_slices(predict, slices, show(len(slices), "slices")):
+        add_scores(scores, item, truth, found)
+        if args.report is not None and truth.any():
+            grey = to_grey8(image)
+            mask = found >= np.float32(thresholds[0])
+            pairs.append(pair_shapes(item.image.name, item.patient, item.kind, grey, truth, mask))
+            outline.add(grey, item.kind)
+    facts: dict[str, Any] = {"threshold": thresholds[0], "data": describe_data(slices, bool(args.labels))}
+    facts["thresholds"] = [{"threshold": t, "scores": summarize(its.rows)} for t, its in scores.items()]
+    rows = scores[thresholds[0]].rows
+    facts["with_tumour_free"] = summarize_pooled(rows) if all(split_by_lesion(rows)) else None
+    facts["classes"] = {kind: summarize(its) for kind, its in group_by_class(rows).items()} if args.labels else None
+    facts["sizes"] = {size: summarize(its) for size, its in group_by_size(rows).items()}
+    facts["failures"] = describe_failures(rows, pairs)
+    if not args.labels or all(pair.truth is None for pair in pairs):
+        return facts, None
+    facts["appearance"] = {**compare_classes(pairs), "picture": True}
+    return facts, draw_centroids(pairs, outline)
+
+
+def group_by_class(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return {class: its slices with a lesion}."""
+    kinds = sorted({row.kind for row in rows if row.dice is not None})
+    return {kind: [row for row in rows if row.kind == kind and row.dice is not None] for kind in kinds}
+
+
+def group_by_size(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return {size: slices whose true lesion covers so much}, of those of SIZES that there are."""
+    its = {
+        size: [row for row in rows if row.dice is not None and low <= row.fraction < high] for size, low, high in SIZES
+    }
+    return {size: group for size, group in its.items() if group}
+
+
+def describe_data(slices: Sequence[Slice], labelled: bool) -> dict[str, Any]:
+    """Return how many slices and patients were scored."""
+    masked = [item for item in slices if item.mask is not None]
+    return {
+        "slices": len(masked),
+        "patients": len({item.patient for item in masked}),
+        "tumour_free": len(slices) - len(masked),
+        "labelled": labelled,
+    }
+
+
+def describe_model(path: Path) -> dict[str, Any]:
+    """Return the model file's name, size and digest, and what ran it."""
+    data = path.read_bytes()
+    through = "edge_runtime" if path.suffix == ".tflite" else "Keras with edge_runtime's preprocessing"
+    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "through": through}
+
+
+def show(total: int, what: str) -> Callable[[int], None]:
+    """Return a counter that rewrites one line on a terminal, and says nothing in a pipe."""
+
+    def rewrite(done: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{what} {done}/{total} ", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    return rewrite

@@ -1,0 +1,40 @@
+"""The evaluation's files: evaluation.json, .md and .html, and the picture of centroids."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.files import write_file
+
+from .blocks import to_html, to_markdown
+from .findings import PICTURE, tell
+
+
+def to_json(facts: Mapping[str, Any]) -> str:
+    """Return the facts as JSON; NaN is no JSON: a score without slices to take it from is null."""
+    return json.dumps(without_nan(facts), indent=1, allow_nan=False) + "\n"
+
+
+def without_nan(value: Any) -> Any:
+    """Return a value with None for NaN, all the way down."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(its) for key, its in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(its) for its in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def write_report(folder: Path, facts: Mapping[str, Any], picture: bytes | None) -> None:
+    """Write the report's files into `folder`, evaluation.json last. Raises: OutputError if that fails."""
+    facts = without_nan(facts)
+    blocks = tell(facts)
+    pictures = {PICTURE: picture} if picture is not None else {}
+    for name, data in pictures.items():
+        write_file(folder / name, data)
+    write_file(folder / "evaluation.html", to_html(blocks, pictures).encode())
+    write_file(folder / "evaluation.md", to_markdown(blocks).encode())
+    write_file(folder / "evaluation.json", to_json(facts).encode())
