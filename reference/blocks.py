@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 STYLE = """
 :root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.2rem }
-div { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
+div { overflow-x: auto; margin-bottom: 1.2rem }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap }
-th:first-child, td:first-child { text-align: left; white-space: normal } img { max-width: 100%; background: #fff }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 7rem }
+img { max-width: 100%; background: #fff }
 """
 
 

@@ -89,7 +89,8 @@ def examine(args: argparse.Namespace) -> tuple[dict[str, Any], bytes | None]:
 
     slices, chosen_on = choose_slices(args)
     predict, own = load_predictor(args.model)
-    thresholds, told = args.thresholds or [own], "given" if args.thresholds else "the model's own"
+    thresholds = args.thresholds or [own]
+    told = "the model's own" if thresholds[0] == own else "given"
     calibration = None
     if chosen_on:
         calibration = choose_threshold(predict, chosen_on, args.most_alarms, show(len(chosen_on), "threshold"))

@@ -162,18 +162,19 @@ def tell_appearance(facts: Facts) -> list[Block]:
         )
         caption += "Below: quartiles of their forms, whiskers from the 5th to the 95th percentile."
         blocks += [Picture(PICTURE, caption), caption]
-    kinds = facts["classes"]
-    header = ["median (95 %)", *(f"{kind}, {side}" for kind in kinds for side in ("true", "found"))]
-    body = [
-        [what, *(say_median(its[side][name]) for its in kinds.values() for side in ("true", "found"))]
-        for name, what in MEASURES.items()
-    ]
-    body.append(["slices", *(str(its[side]["area"]["n"]) for its in kinds.values() for side in ("true", "found"))])
-    several = [its["several"][side] for its in kinds.values() for side in ("truth", "found")]
-    body.append(["more than one component", *("–" if share is None else f"{share:.1%}" for share in several)])
-    errors = [cell for its in kinds.values() for cell in ("", say_median(its["error"]))]
-    body.append(["found centroid from the true one, of the head's box", *errors])
-    return [*blocks, Table(header, body)]
+    for kind, its in facts["classes"].items():
+        body = [[what, *(say_median(its[side][name]) for side in ("true", "found"))] for name, what in MEASURES.items()]
+        shares = (its["several"][side] for side in ("truth", "found"))
+        body.append(["in more than one component", *("–" if share is None else f"{share:.1%}" for share in shares)])
+        body.append(
+            ["distance of the found centroid from the true one, of the head's box", "", say_median(its["error"])]
+        )
+        header = (
+            f"{kind}, medians (95 %)",
+            *(f"{side}, {its[side]['area']['n']} slices" for side in ("true", "found")),
+        )
+        blocks.append(Table(header, body))
+    return blocks
 
 
 def tell_failures(facts: Facts) -> list[Block]:

@@ -23,7 +23,12 @@ from edge_runtime.models import DEFAULT
 from reference.phantom import draw_phantom
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", DEFAULT.with_name("MODEL_CARD.md"), ROOT / "docs" / "operate.md")
+PAGES = (
+    ROOT / "README.md",
+    DEFAULT.with_name("MODEL_CARD.md"),
+    ROOT / "docs" / "operate.md",
+    ROOT / "docs" / "evaluate.md",
+)
 PARSERS = {
     "edge-seg": edge_seg.make_parser,
     "python -m convert": edge_convert.build_parser,
@@ -45,7 +50,7 @@ def read_commands() -> list[str]:
 
 @pytest.mark.parametrize("command", read_commands())
 def test_each_command_parses(command: str) -> None:
-    """Every command of ours in the README, the model card and the operator's page is one that its program takes."""
+    """Every command of ours in the README, the model card and the pages is one that its program takes."""
     program = next(name for name in PARSERS if command.startswith(name))
     assert PARSERS[program]().parse_args(shlex.split(command.removeprefix(program)))
 
