@@ -70,10 +70,10 @@ def run(args: argparse.Namespace) -> int:
     """Score a model; print the page or its JSON, write the report."""
     from .blocks import to_markdown
     from .findings import tell
-    from .report import to_json, without_nan, write_report
+    from .report import prepare, to_json, without_nan, write_report
 
-    if args.report is not None and (args.report / "evaluation.json").exists() and not args.force:
-        raise UsageError(str(args.report), "it holds a report already", "add --force or name another --report")
+    if args.report is not None:
+        prepare(args.report, args.force)
     facts, picture = examine(args)
     print(to_json(facts) if args.json else to_markdown(tell(without_nan(facts))), end="")
     if args.report is not None:

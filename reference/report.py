@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.errors import OutputError, UsageError
 from edge_runtime.files import write_file
 
 from .blocks import to_html, to_markdown
@@ -26,6 +27,21 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(its) for its in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def prepare(folder: Path, force: bool) -> None:
+    """Make the report's folder, before minutes of work, and see that what draws the picture is installed.
+
+    Raises: UsageError if it holds a report and `force` is not given; OutputError if it cannot be made.
+    """
+    import matplotlib  # noqa: F401
+
+    if (folder / "evaluation.json").exists() and not force:
+        raise UsageError(str(folder), "it holds a report already", "add --force or name another --report")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(str(folder), error.strerror or str(error), "choose another --report") from None
 
 
 def write_report(folder: Path, facts: Mapping[str, Any], picture: bytes | None) -> None:

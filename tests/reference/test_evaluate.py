@@ -200,6 +200,9 @@ def test_a_report_tells_its_json(folder: Path, tmp_path: Path, capsys: pytest.Ca
     where = ["--images", f"{folder}/images", "--report", f"{tmp_path}/report"]
     assert main(["evaluate", str(DEFAULT), *where]) == 2
     assert "add --force" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["evaluate", str(DEFAULT), "--images", f"{folder}/images", "--report", f"{tmp_path}/file"]) == 1
+    assert "File exists; choose another --report" in capsys.readouterr().err
 
 
 def test_without_masks_only_false_alarms_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
