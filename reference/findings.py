@@ -115,9 +115,11 @@ def tell_stress(facts: Facts) -> list[Block]:
         cells = [say_change(its, name) for name in names]
         body.append([its["change"], str(its["after"]["slices"]), *cells])
     text = "The same slices unchanged → changed (95 % interval of the difference). Rescaled: the head's size in a "
-    text += "frame that stays as it is; slices whose lesion is cut off are left out. Contrast of the other source: the "
-    text += "head's brightnesses of each slice with a mask are spread like those of a tumour-free slice drawn with a "
-    text += "fixed seed, and the reverse."
+    text += "frame that stays as it is; slices whose lesion is cut off are left out. Contrast: the head's brightnesses "
+    text += (
+        "are spread like those of another patient's slice, of the same source (what that does by itself) and of the "
+    )
+    text += "other: tumour-free for a slice with a mask, and the reverse; drawn with a fixed seed."
     blocks: list[Block] = [Heading("Does it know the source instead of the tumour?"), text]
     blocks.append(Table(("change", "slices", *(NAMES[name] for name in names)), body))
     covered = facts.get("covered")

@@ -77,11 +77,13 @@ def match_contrast(image: Grey, truth: Mask, other: Grey | None) -> tuple[Grey, 
     return matched, truth
 
 
+OWN, OTHER = "contrast of its own source", "contrast of the other source"
 CHANGES: Mapping[str, Change] = {
     "mirrored": mirror,
     "rescaled by 0.75": lambda image, truth, other: zoom(image, truth, 0.75),
     "rescaled by 1.25": lambda image, truth, other: zoom(image, truth, 1.25),
-    "contrast of the other source": match_contrast,
+    OWN: match_contrast,
+    OTHER: match_contrast,
 }
 
 
@@ -113,20 +115,20 @@ def check_changes(
 ) -> list[dict[str, Any]]:
     """Return, for each change, {change, left_out, before, after, difference} on the slices that allow it.
 
-    `before` scores the same slices unchanged. The contrast of the other source is that of a slice drawn from it with
-    a fixed seed, and is left out where all slices are of one source.
+    `before` scores the same slices unchanged. A source's contrast is that of one of its slices, of another patient,
+    drawn with a fixed seed. That of its own source tells what matching does by itself; that of the other one is left
+    out where all slices are of one source.
     """
-    sources = [item for item in slices if item.mask is not None], [item for item in slices if item.mask is None]
-    partners = draw_partners(*sources) if all(sources) else {}
+    partners = draw_partners(slices)
     before = {name: Scores() for name in CHANGES}
     after = {name: Scores() for name in CHANGES}
     for done, item in enumerate(slices, 1):
         image = to_grey8(read_image(item.image))
         truth = read_truth(item, image)
-        partner = to_grey8(read_image(partners[item].image)) if item in partners else None
+        others = {name: to_grey8(read_image(its.image)) for name, its in partners[item].items()}
         plain = predict(image) >= np.float32(threshold)
         for name, change in CHANGES.items():
-            changed = change(image, truth, partner)
+            changed = change(image, truth, others.get(name))
             if changed is not None:
                 found = predict(changed[0]) >= np.float32(threshold)
                 before[name].add(plain, truth, item.kind, item.patient)
@@ -145,11 +147,17 @@ def check_changes(
     ]
 
 
-def draw_partners(one: Sequence[Slice], other: Sequence[Slice]) -> dict[Slice, Slice]:
-    """Return for each slice one of the other source, drawn with a fixed seed."""
+def draw_partners(slices: Sequence[Slice]) -> dict[Slice, dict[str, Slice]]:
+    """Return for each slice one of its own source and one of the other, of other patients, drawn with a fixed seed."""
     rng = np.random.default_rng(SEED)
-    pairs = [(item, other) for item in one] + [(item, one) for item in other]
-    return {item: others[int(rng.integers(len(others)))] for item, others in pairs}
+    partners: dict[Slice, dict[str, Slice]] = {}
+    for item in slices:
+        rank = rng.permutation(len(slices))
+        strangers = [slices[k] for k in rank if slices[k].patient != item.patient]
+        own = next((its for its in strangers if (its.mask is None) == (item.mask is None)), None)
+        other = next((its for its in strangers if (its.mask is None) != (item.mask is None)), None)
+        partners[item] = {name: its for name, its in ((OWN, own), (OTHER, other)) if its is not None}
+    return partners
 
 
 def check_covered(

@@ -11,7 +11,18 @@ import pytest
 from reference.data import Slice
 from reference.phantom import draw_phantom
 from reference.shape import find_head
-from reference.stress import check_changes, check_covered, check_flip, cover_lesion, match_contrast, mirror, zoom
+from reference.stress import (
+    OTHER,
+    OWN,
+    check_changes,
+    check_covered,
+    check_flip,
+    cover_lesion,
+    draw_partners,
+    match_contrast,
+    mirror,
+    zoom,
+)
 
 SIDE = 96
 Array = np.ndarray
@@ -129,6 +140,11 @@ def test_changes_are_scored_beside_the_same_slices_unchanged(tmp_path: Path) -> 
     assert contrast["after"]["overlooked"]["value"] == 1 and contrast["before"]["overlooked"]["value"] == 0
     assert contrast["difference"]["overlooked"]["value"] == 1
     alone = [its["change"] for its in check_changes(see_brightness, slices[:4], 0.5)]
-    assert alone == ["mirrored", "rescaled by 0.75", "rescaled by 1.25"]
+    assert alone == ["mirrored", "rescaled by 0.75", "rescaled by 1.25", "contrast of its own source"]
+    assert found["contrast of its own source"]["after"]["overlooked"]["value"] == 0
+    partners = draw_partners(slices)
+    for item, its in partners.items():
+        assert all(other.patient != item.patient for other in its.values())
+        assert [its[name].mask is None for name in (OWN, OTHER)] == [item.mask is None, item.mask is not None]
     flip = check_flip(see_brightness, slices, 0.5)
     assert flip["difference"]["dice"]["value"] == 0 and flip["scores"]["false_alarms"]["n"] == 3
