@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import pytest
 from edge_runtime import Session
 from edge_runtime.contract import read_contract
 from edge_runtime.models import DEFAULT
+from reference.blocks import to_markdown
 from reference.evaluate import evaluate, find_slices, load_predictor
+from reference.findings import tell
 from reference.metrics import Scores
 from reference.phantom import draw_phantom
 
@@ -40,6 +44,22 @@ def test_card_and_contract_tell_the_same_numbers() -> None:
     missing = {key: value for key, value in figures.items() if f"{value:.3f}" not in text}
     assert not missing
     assert "CC BY 4.0" in text and "not a medical device" in text.lower()
+
+
+def test_card_tells_what_the_evaluation_wrote() -> None:
+    """The committed evaluation is of this file, and its scores by class and size stand in the card with intervals."""
+    facts = json.loads((RECORD / "evaluation.json").read_text("utf-8"))
+    assert facts["model"]["sha256"] == hashlib.sha256(DEFAULT.read_bytes()).hexdigest()
+    text = CARD.read_text("utf-8")
+    for its in (facts["thresholds"][0]["scores"], *facts["classes"].values(), *facts["sizes"].values()):
+        for name in ("tumour_iou", "dice"):
+            low, high = its[name]["interval"]
+            assert f"{its[name]['value']:.3f} ({low:.3f} to {high:.3f})" in text
+    covered = facts["stress"]["covered"]
+    assert f"{covered['marked_after']['value']:.1%}".replace("%", " %") in text
+    missed = facts["failures"]["missed"]
+    assert f"{missed['slices']} of {missed['of']} lesions" in text
+    assert to_markdown(tell(facts)) == (RECORD / "evaluation.md").read_text("utf-8")
 
 
 def test_it_finds_drawn_lesions() -> None:
