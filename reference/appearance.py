@@ -174,7 +174,7 @@ def say_claim(checked: dict[str, Any]) -> str:
             continue
         one, other = its["medians"]
         low, high = its["interval"]
-        parts.append(f"{name} {one:.3g} against {other:.3g}, difference {low:.2g} to {high:.2g}: {its['verdict']}")
+        parts.append(f"{name} {one:.3g} against {other:.3g}, difference {low:+.3f} to {high:+.3f}: {its['verdict']}")
     return f"{checked['claim'].capitalize()} ({checked['measure']}): " + "; ".join(parts) + "."
 
 

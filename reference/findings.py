@@ -109,7 +109,7 @@ def tell_flip(facts: Facts) -> list[Block]:
 
 def tell_stress(facts: Facts) -> list[Block]:
     """Show the checks for shortcuts."""
-    names = ("tumour_iou", "dice", "overlooked", "false_alarms")
+    names = ("dice", "false_alarms", "tumour_iou", "overlooked")
     body = []
     for its in facts["changes"]:
         cells = [say_change(its, name) for name in names]
