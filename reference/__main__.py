@@ -1,16 +1,21 @@
-"""python -m reference: import, train, evaluate and draw."""
+"""python -m reference: import, train, evaluate, draw, and the paper's table."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import EdgeSegError, UsageError
 
 from . import examine
+from .paper import PAPER
+from .recipe import ATTENTIONS, Recipe
+
+RECIPES = {"ours": Recipe(), "paper": PAPER}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -18,25 +23,19 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reference", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    train = commands.add_parser("train", help="train a Res-UNet on data folders, split by patient")
-    train.add_argument("--attention", choices=("none", "ag", "se", "cbam"), default="ag")
-    train.add_argument("--width", type=float, default=1.0, help="factor on all filters; below 1 is the slim net")
-    train.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="data folders to split")
+    train = commands.add_parser("train", help="train a Res-UNet on data folders")
+    train.add_argument("--attention", choices=ATTENTIONS, help="default ag")
+    train.add_argument("--width", type=float, help="factor on all filters; below 1 is the slim net")
     train.add_argument("--extra", type=Path, nargs="+", default=[], metavar="DIR", help="folders to train on only")
     train.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.keras")
-    train.add_argument("--size", type=side, default=224, help="side of the input, a multiple of 32 (default 224)")
-    train.add_argument("--colour", choices=("grey", "rgb"), default="rgb", help="1 or 3 input channels")
-    train.add_argument("--epochs", type=positive, default=50)
-    train.add_argument("--small-epochs", type=int, default=0, help="of these, the first N at --small-size")
-    train.add_argument("--small-size", type=side, default=128)
-    train.add_argument("--batch", type=positive, default=16)
-    train.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
-    train.add_argument("--seed", type=int, default=1)
-    train.add_argument("--test-share", type=share, default=0.0, help="of each class's patients, kept for a test")
     train.add_argument(
-        "--weights", default="none", metavar="none|FILE", help="a .keras file to start from, layer by name"
+        "--until", type=positive, metavar="N", help="stop after epoch N; the same command without it goes on"
     )
-    train.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto")
+    add_recipe(train)
+
+    table = commands.add_parser("table", help="train the four variants side by side, convert and score them: Table I")
+    add_table(table)
+    add_recipe(table)
 
     evaluate = commands.add_parser("evaluate", help="score a .keras or .tflite model on images and masks")
     examine.add_arguments(evaluate)
@@ -50,6 +49,57 @@ def make_parser() -> argparse.ArgumentParser:
     draw.add_argument("--size", type=positive, default=256, help="64 to 1024")
     draw.add_argument("--demo", action="store_true", help="instead, a dozen images of every format and odd sizes")
     return parser
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add what decides a training run; what is not given is the recipe's."""
+    add = parser.add_argument
+    add("--data", type=Path, nargs="+", required=True, metavar="DIR", help="data folders to split")
+    add("--recipe", choices=RECIPES, default="ours", help="ours (default), or the paper's: reference/paper.py")
+    add("--size", type=side, help="side of the input, a multiple of 32 (default 224)")
+    add("--colour", choices=("grey", "rgb"), help="1 or 3 input channels (default rgb)")
+    add("--epochs", type=positive, help="default 50")
+    add("--small-epochs", type=int, metavar="N", help="of these, the first N at --small-size (default 0)")
+    add("--small-size", type=side, help="default 128")
+    add("--batch", type=positive, help="default 16")
+    add("--rate", type=float, help="learning rate, where it is highest (default 1e-3)")
+    add("--seed", type=int, help="default 1")
+    add("--split", choices=("patient", "slice"), help="what is held out; by slice, a patient's other slices are "
+        "trained on (default patient; the paper: slice)")  # fmt: skip
+    add("--test-share", type=share, help="of each class's patients, or of the slices, kept for a test (default 0; the "
+        "paper, table: 0.2)")  # fmt: skip
+    add("--weights", metavar="none|imagenet|FILE", help="start from ImageNet's encoder (downloaded), or a .keras or "
+        ".h5 file, layer by name (default none)")  # fmt: skip
+    add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="default auto; the paper: float32")
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """Add what `table` has beside a recipe."""
+    add = parser.add_argument
+    add("-o", "--output", type=Path, required=True, metavar="RUNS", help="folder of the four runs and the page")
+    add("--start", dest="weights", metavar="MODEL.keras", help="the same as --weights: a net that all four start from")
+    add("--variants", type=variants, default=ATTENTIONS, metavar="LIST", help="such as none,ag (default: all four)")
+    add("--turn", type=positive, default=1, metavar="N", help="epochs of one variant before the next one's (default 1)")
+    add("--minutes", type=float, metavar="M", help="begin no round that would end later; the same command goes on")
+    add("--width", type=float, help=argparse.SUPPRESS)  # for tests: tiny nets
+
+
+def variants(text: str) -> tuple[str, ...]:
+    """Return the variants of a list with commas, in the table's order."""
+    given = text.split(",")
+    for name in given:
+        if name not in ATTENTIONS:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(ATTENTIONS)}")
+    return tuple(name for name in ATTENTIONS if name in given)
+
+
+def make_recipe(args: argparse.Namespace, **more: Any) -> Recipe:
+    """Return the recipe that was named, with what was given on the command line."""
+    base = RECIPES[args.recipe]
+    given = {field.name: getattr(args, field.name, None) for field in fields(base)} | more
+    if given["precision"] == "auto" or (given["precision"] is None and args.recipe == "ours"):
+        given["precision"] = choose_precision()
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
 def positive(text: str) -> int:
@@ -97,31 +147,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_train(args: argparse.Namespace) -> int:
     """Train a net."""
-    from .train import Recipe, train
+    from .train import train
 
-    recipe = Recipe(
-        attention=args.attention,
-        width=args.width,
-        size=args.size,
-        colour=args.colour,
-        epochs=args.epochs,
-        small_epochs=args.small_epochs,
-        small_size=args.small_size,
-        batch=args.batch,
-        rate=args.rate,
-        seed=args.seed,
-        precision=choose_precision(args.precision),
-        weights=args.weights,
-        test_share=args.test_share,
-    )
-    print(train(recipe, args.data, args.extra, args.output))
+    print(train(make_recipe(args), args.data, args.extra, args.output, args.until))
     return 0
 
 
-def choose_precision(asked: str) -> str:
+def run_table(args: argparse.Namespace) -> int:
+    """Train the variants in rounds."""
+    from .rounds import Plan, train_rounds
+
+    recipe = make_recipe(args)
+    recipe = recipe if args.test_share is not None else replace(recipe, test_share=0.2)
+    plan = Plan(recipe, args.variants, tuple(args.data), args.output, args.turn)
+    train_rounds(plan, args.minutes, lambda text: print(text, file=sys.stderr, flush=True))
+    return 0
+
+
+def choose_precision() -> str:
     """Return the Keras policy: bfloat16 where the CPU has matrix instructions for it, elsewhere it is slower."""
-    if asked != "auto":
-        return asked
     facts = Path("/proc/cpuinfo")
     return "mixed_bfloat16" if facts.is_file() and "amx_bf16" in facts.read_text() else "float32"
 
@@ -188,7 +232,7 @@ def run_draw(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"train": run_train, "evaluate": run_evaluate, "import": run_import, "draw": run_draw}
+COMMANDS = {"import": run_import, "train": run_train, "table": run_table, "evaluate": run_evaluate, "draw": run_draw}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -105,6 +105,25 @@ def split_by_patient(slices: Sequence[Slice], shares: Sequence[float], seed: int
     return [[item for item in slices if place.get(item.patient, 0) == i] for i in range(len(shares) + 1)]
 
 
+def split_by_slice(slices: Sequence[Slice], shares: Sequence[float], seed: int) -> list[list[Slice]]:
+    """Return [the rest, one list for each share] of slices drawn without a look at their patients, as in the paper.
+
+    Slices of one patient then lie on both sides: what a net scores there, it may have learnt by heart.
+    """
+    order = np.random.default_rng(seed).permutation(len(slices))
+    ends = [round(sum(shares[: i + 1]) * len(slices)) for i in range(len(shares))]
+    parts = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return [[slices[i] for i in sorted(part)] for part in (order[ends[-1] :], *parts)]
+
+
+SPLITS = {"patient": split_by_patient, "slice": split_by_slice}
+
+
+def name_slice(item: Slice) -> str:
+    """Return FOLDER/FILE, which names a slice among the data folders."""
+    return f"{item.patient.split('/')[0]}/{item.image.name}"
+
+
 def read_mask(item: Slice, height: int, width: int) -> npt.NDArray[np.float32]:
     """Return (height, width) float32 in {0, 1}: the mask resized by area and thresholded at one half."""
     if item.mask is None:

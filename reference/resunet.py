@@ -14,8 +14,8 @@ import keras
 from keras import layers
 
 from .attention import SLOPE, cbam, gate_attention, squeeze_excite
+from .recipe import ATTENTIONS
 
-ATTENTIONS = ("none", "ag", "se", "cbam")
 BLOCKS = (3, 4, 6, 3)  # residual blocks of the encoder's four stacks
 DECODER = (256, 128, 64, 32, 16)  # filters of the decoder's five stages
 SKIPS = ("conv4_block5_out", "conv3_block4_1_conv", "conv2_block3_1_conv", "conv1_conv")

@@ -1,4 +1,4 @@
-"""The recipe: how a Res-UNet is trained, from data folders to a float32 `.keras` file. One file, top to bottom.
+"""How a Res-UNet is trained by a recipe, from data folders to a float32 `.keras` file. One file, top to bottom.
 
 A run lives in a folder beside the model (`MODEL.run/`): state.npz to resume from, log.csv, curve.png. Killed at any
 moment, the same command goes on with the last finished epoch.
@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,64 +27,50 @@ import tensorflow as tf
 from edge_runtime.errors import UsageError
 from edge_runtime.images import write_file
 
-from .data import Slice, augment, read_arrays, read_folder, split_by_patient
+from .data import SPLITS, Slice, augment, read_arrays, read_folder
+from .heldout import check_start, write_split
 from .metrics import Scores
+from .paper import follow_plateau
+from .recipe import Recipe
 from .resunet import build_resunet
+from .weights import take_weights
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Every number that decides a training run; what differs from the paper is said on the line."""
-
-    attention: str = "ag"
-    width: float = 1.0
-    size: int = 224
-    colour: str = "rgb"
-    epochs: int = 50
-    small_epochs: int = 0  # first epochs at small_size: a third of the time each (not in the paper)
-    small_size: int = 128
-    batch: int = 16
-    rate: float = 1e-3
-    warm_up: float = 0.03  # share of the run; then cosine to zero (the paper: plateau)
-    weight_decay: float = 1e-2  # AdamW (the paper: Adam)
-    dice: float = 1.0  # weight of the soft Dice loss beside cross-entropy (the paper: none)
-    ema: float = 0.998  # decay of the averaged weights that are validated and saved (the paper: none)
-    share: float = 0.2  # of each class's patients, held out for validation
-    test_share: float = 0.0  # and for a test that neither epoch nor threshold is chosen on
-    seed: int = 1
-    precision: str = "float32"
-    weights: str = "none"  # a .keras file to start from: its layers of the same name and shape
-
-
-def train(recipe: Recipe, folders: Sequence[Path], extra: Sequence[Path], model_path: Path) -> Path:
+def train(
+    recipe: Recipe, folders: Sequence[Path], extra: Sequence[Path], model_path: Path, until: int | None = None
+) -> Path:
     """Train and write `model_path` (.keras, float32) with the weights that scored best; return it.
 
-    folders are split by patient; the slices of `extra` are trained on only.
+    folders are split by patient or slice; those of `extra` are trained on only. until: stop after this epoch; the
+    same call without it goes on from there.
     Raises: UsageError if a folder is unusable or the run's folder belongs to another recipe.
     """
     keras.utils.set_random_seed(recipe.seed)
     cv2.setNumThreads(1)  # the augmenting thread must not fight the training threads for cores
     run = model_path.with_suffix(".run")
     check_output(model_path, run)
-    slices = [item for folder in folders for item in read_folder(folder)]
-    training, validation, test = split_by_patient(slices, (recipe.share, recipe.test_share), recipe.seed)
+    training, validation, test = split_folders(recipe, folders)
     training += [item for folder in extra for item in read_folder(folder)]
     check_split(training, validation, recipe)
+    if recipe.weights not in ("none", "imagenet"):
+        check_start(Path(recipe.weights), validation, test)
+    model = build_start(recipe, begun=(run / "state.npz").is_file())
     check_run(run, recipe)
-    write_split(run / "validation-patients.txt", validation)
-    write_split(run / "test-patients.txt", test)
-    say(f"{len(training)} slices to train on, {len(validation)} of other patients to validate on, {len(test)} to test")
+    write_split(run, recipe.split, validation, test)
+    held = "other patients" if recipe.split == "patient" else "any patient"
+    say(f"{len(training)} slices to train on, {len(validation)} of {held} to validate on, {len(test)} to test")
 
-    keras.mixed_precision.set_global_policy(recipe.precision)
-    channels = 3 if recipe.colour == "rgb" else 1
-    model = build_resunet(recipe.attention, recipe.width, None, channels)
-    if recipe.weights != "none":
-        take_weights(Path(recipe.weights), model)
     learner = Learner(model, recipe, steps=recipe.epochs * (len(training) // recipe.batch))
     state = learner.load(run / "state.npz")
     arrays_size, best = 0, state["best"]
-    for epoch in range(state["epoch"], recipe.epochs):
+    for epoch in range(state["epoch"], recipe.epochs if until is None else min(until, recipe.epochs)):
         size = recipe.small_size if epoch < recipe.small_epochs else recipe.size
+        if recipe.schedule == "plateau":
+            past = [row for row in read_log(run, epoch) if int(row["size"]) == size]
+            learner.plateau, stop = follow_plateau([float(row["val_binary_io_u"]) for row in past], recipe)
+            if stop:
+                say(f"stopped after epoch {epoch}: {recipe.stop_patience} epochs without improvement")
+                break
         if size != arrays_size:
             train_arrays = read_arrays(training, size, recipe.colour)
             valid_arrays = read_arrays(validation, size, recipe.colour)
@@ -105,13 +91,34 @@ def train(recipe: Recipe, folders: Sequence[Path], extra: Sequence[Path], model_
     return model_path
 
 
+def split_folders(recipe: Recipe, folders: Sequence[Path]) -> tuple[list[Slice], list[Slice], list[Slice]]:
+    """Return the folders' slices to train on, to validate on and to test on."""
+    slices = [item for folder in folders for item in read_folder(folder)]
+    training, validation, test = SPLITS[recipe.split](slices, (recipe.share, recipe.test_share), recipe.seed)
+    return training, validation, test
+
+
+def build_start(recipe: Recipe, begun: bool) -> keras.Model:
+    """Return the net with the weights to start from; a run that has begun brings its own."""
+    keras.mixed_precision.set_global_policy(recipe.precision)
+    model = build_resunet(recipe.attention, recipe.width, None, 3 if recipe.colour == "rgb" else 1)
+    if recipe.weights != "none" and not begun:
+        fit = take_weights(recipe.weights, model)
+        say(f"{recipe.weights}: weights for {len(fit)} of {sum(bool(layer.weights) for layer in model.layers)} layers")
+    return model
+
+
 class Learner:
     """The net, its optimizer and its averaged weights: one epoch, one validation, one state file at a time."""
 
     def __init__(self, model: keras.Model, recipe: Recipe, steps: int) -> None:
         self.model, self.recipe, self.steps = model, recipe, max(1, steps)
-        self.optimizer = keras.optimizers.AdamW(recipe.rate, weight_decay=recipe.weight_decay)
-        self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        self.plateau = recipe.rate  # the epoch's rate, where the schedule follows the validation
+        if recipe.weight_decay:
+            self.optimizer = keras.optimizers.AdamW(recipe.rate, weight_decay=recipe.weight_decay)
+            self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        else:
+            self.optimizer = keras.optimizers.Adam(recipe.rate)
         self.optimizer.build(model.trainable_variables)
         self.averages = [tf.Variable(v.value, trainable=False) for v in model.weights]
         self.done = 0
@@ -120,7 +127,9 @@ class Learner:
         self.predict = tf.function(lambda x: model(x, training=False))
 
     def rate(self) -> float:
-        """Return the learning rate of the current step: linear warm-up, then half a cosine."""
+        """Return the learning rate of the current step: the plateau's, or linear warm-up, then half a cosine."""
+        if self.recipe.schedule == "plateau":
+            return self.plateau
         progress = self.done / self.steps
         if progress < self.recipe.warm_up:
             return self.recipe.rate * (progress / self.recipe.warm_up + 1e-3)
@@ -144,7 +153,7 @@ class Learner:
         """Train once over the arrays; return the mean loss."""
         losses = []
         count = len(arrays[0]) // self.recipe.batch
-        for images, masks in draw_batches(arrays, self.recipe.batch, (self.recipe.seed, epoch)):
+        for images, masks in draw_batches(arrays, self.recipe, epoch):
             self.optimizer.learning_rate.assign(self.rate())
             losses.append(self.step(tf.constant(images), tf.constant(masks)))
             self.done += 1
@@ -192,31 +201,6 @@ class Learner:
         return facts
 
 
-def take_weights(path: Path, model: keras.Model) -> None:
-    """Give the model's layers the weights of the .keras file's layers of the same name and shapes; say how many.
-
-    A base net's weights start a net with attention so: its gates alone are new.
-    Raises: UsageError if the file is no Keras model or less than half of the layers fit.
-    """
-    try:
-        source = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras raises whatever its file readers raise
-        raise UsageError(str(path), f"its weights cannot be read ({str(error).splitlines()[0][:200]})") from error
-    given = {layer.name: layer.get_weights() for layer in source.layers if layer.weights}
-    wanted = [layer for layer in model.layers if layer.weights]
-    fit = [
-        layer
-        for layer in wanted
-        if [w.shape for w in given.get(layer.name, [])] == [tuple(w.shape) for w in layer.weights]
-    ]
-    if len(fit) < len(wanted) / 2:
-        why = f"only {len(fit)} of {len(wanted)} layers have the names and shapes of this net's"
-        raise UsageError(str(path), why, "give the same --width and --colour")
-    for layer in fit:
-        layer.set_weights(given[layer.name])
-    say(f"{path}: weights for {len(fit)} of {len(wanted)} layers")
-
-
 def segmentation_loss(masks: Any, probability: Any, dice: float) -> Any:
     """Return binary cross-entropy plus `dice` times the batch's soft Dice loss.
 
@@ -230,14 +214,17 @@ def segmentation_loss(masks: Any, probability: Any, dice: float) -> Any:
 
 
 def draw_batches(
-    arrays: tuple[np.ndarray, np.ndarray], batch: int, seed: tuple[int, int]
+    arrays: tuple[np.ndarray, np.ndarray], recipe: Recipe, epoch: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield augmented batches, (N, H, W, C) and (N, H, W, 1) float32, each prepared while the last one trains."""
+    """Yield batches, (N, H, W, C) and (N, H, W, 1) float32, each prepared, and augmented, while the last one trains."""
     images, masks = arrays
+    batch, seed = recipe.batch, (recipe.seed, epoch)
     order = np.random.default_rng(seed).permutation(len(images))
     groups = [order[start : start + batch] for start in range(0, len(order) - batch + 1, batch)]
 
     def prepare(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not recipe.augment:
+            return images[group].astype(np.float32) / 255, masks[group].astype(np.float32)[..., None]
         pairs = [augment(images[i], masks[i], np.random.default_rng((*seed, int(i)))) for i in group]
         return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
@@ -285,8 +272,8 @@ def check_run(run: Path, recipe: Recipe) -> None:
     """Make the run's folder, or check that the one there was begun with this recipe."""
     path = run / "recipe.json"
     if path.is_file():
-        begun = json.loads(path.read_text())
-        changed = [key for key, value in asdict(recipe).items() if begun.get(key, value) != value and key != "epochs"]
+        begun = {**asdict(Recipe()), **json.loads(path.read_text())}  # a field that came later had its default
+        changed = [key for key, value in asdict(recipe).items() if begun[key] != value and key != "epochs"]
         if changed:
             raise UsageError(
                 str(run), f"begun with another {', '.join(changed)}", "use another -o or delete the folder"
@@ -294,22 +281,20 @@ def check_run(run: Path, recipe: Recipe) -> None:
     write_file(path, json.dumps(asdict(recipe), indent=1).encode())
 
 
-def write_split(path: Path, held: Sequence[Slice]) -> None:
-    """Record who was held out, so that an evaluation can use the same patients."""
-    patients = sorted({item.patient for item in held})
-    write_file(path, "".join(f"{patient}\n" for patient in patients).encode())
+def read_log(run: Path, epochs: int) -> list[dict[str, Any]]:
+    """Return a run's first epochs, as far as they are in its log."""
+    path = run / "log.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs]
 
 
 def write_log(run: Path, row: dict[str, float]) -> None:
     """Append an epoch to log.csv, dropping rows that a resumed run repeats, and redraw curve.png."""
-    path = run / "log.csv"
-    rows: list[dict[str, Any]] = []
-    if path.is_file():
-        with path.open(newline="") as file:
-            rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
-    rows.append(row)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
+    rows: list[dict[str, Any]] = [*read_log(run, int(row["epoch"]) - 1), row]
+    with (run / "log.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(row), extrasaction="ignore")  # an older log may have other columns
         writer.writeheader()
         writer.writerows(rows)
     draw_curve(rows, run / "curve.png")
@@ -328,7 +313,7 @@ def draw_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes[0].set(title="Training loss", xlabel="epoch")
     for key, label in (("val_binary_io_u", "BinaryIoU"), ("val_tumour_iou", "tumour IoU"), ("val_dice", "mean Dice")):
         axes[1].plot(epochs, [float(row[key]) for row in rows], label=label)
-    axes[1].set(title="Validation patients", xlabel="epoch", ylim=(0, 1))
+    axes[1].set(title="Validation", xlabel="epoch", ylim=(0, 1))
     axes[1].legend(loc="lower right")
     figure.savefig(path, dpi=90)
     plt.close(figure)

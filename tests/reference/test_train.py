@@ -21,6 +21,7 @@ from reference.metrics import Scores  # noqa: E402
 from reference.phantom import draw_folder  # noqa: E402
 from reference.resunet import build_resunet  # noqa: E402
 from reference.train import Recipe, check_run, save_float32, segmentation_loss  # noqa: E402
+from reference.weights import take_weights  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,25 +103,22 @@ def test_another_recipe_does_not_resume(tmp_path: Path) -> None:
 
 def test_training_starts_from_given_weights(trained: Path) -> None:
     """`--weights FILE` gives each layer of the same name and shapes its weights; a file of another net is one line."""
-    from reference.resunet import build_resunet
-    from reference.train import take_weights
-
     told = keras.saving.load_model(trained, compile=False)
     same = build_resunet("ag", 0.125, None, 1)
-    take_weights(trained, same)
+    take_weights(str(trained), same)
     assert all(np.array_equal(a, b) for a, b in zip(told.get_weights(), same.get_weights(), strict=True))
     other = build_resunet("se", 0.125, None, 1)
     gates = [layer.get_weights() for layer in other.layers if "se" in layer.name.split("_") and layer.weights]
-    take_weights(trained, other)
+    take_weights(str(trained), other)
     assert np.array_equal(told.get_layer("conv1_conv").get_weights()[0], other.get_layer("conv1_conv").get_weights()[0])
     after = [layer.get_weights() for layer in other.layers if "se" in layer.name.split("_") and layer.weights]
     assert gates and all(
         np.array_equal(a, b) for x, y in zip(gates, after, strict=True) for a, b in zip(x, y, strict=True)
     )
     with pytest.raises(UsageError, match="14 of 143 layers"):
-        take_weights(trained, build_resunet("ag", 0.25, None, 3))
+        take_weights(str(trained), build_resunet("ag", 0.25, None, 3))
     with pytest.raises(UsageError, match="cannot be read"):
-        take_weights(Path(__file__), same)
+        take_weights(__file__, same)
 
 
 def test_evaluation_agrees_with_a_naive_count(trained: Path, drawn: Path) -> None:

@@ -1,0 +1,41 @@
+"""Every number that decides a training run; its defaults are our recipe. The paper's is `reference/paper.py`.
+
+What each choice is worth was measured: docs/training.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ATTENTIONS = ("none", "ag", "se", "cbam")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Our recipe; what differs from the paper is said on the line."""
+
+    attention: str = "ag"
+    width: float = 1.0
+    size: int = 224
+    colour: str = "rgb"
+    epochs: int = 50
+    small_epochs: int = 0  # first epochs at small_size: a third of the time each (not in the paper)
+    small_size: int = 128
+    batch: int = 16
+    rate: float = 1e-3
+    schedule: str = "cosine"  # to zero over the run, or "plateau", which follows the validation (the paper)
+    warm_up: float = 0.03  # share of the run before the cosine (the paper: none)
+    factor: float = 0.2  # of the plateau: what the rate is multiplied by
+    patience: int = 4  # of the plateau: epochs without improvement before that
+    least_rate: float = 1e-6  # of the plateau
+    stop_patience: int = 7  # of the plateau: epochs without improvement that end the run
+    weight_decay: float = 1e-2  # AdamW; 0 is Adam (the paper)
+    dice: float = 1.0  # weight of the soft Dice loss beside cross-entropy (the paper: none)
+    augment: bool = True  # mirrors, turns, scales, intensities (the paper: none)
+    ema: float = 0.998  # decay of the averaged weights that are validated and saved; 0: no average (the paper)
+    split: str = "patient"  # who is held out: patients, or "slice", single slices (the paper)
+    share: float = 0.2  # of each class's patients, or of the slices, held out for validation
+    test_share: float = 0.0  # and for a test that neither epoch nor threshold is chosen on
+    seed: int = 1
+    precision: str = "float32"
+    weights: str = "none"  # "imagenet", or a .keras or .h5 file to start from: its layers of the same name and shape
