@@ -164,14 +164,9 @@ class Learner:
         """Score the averaged weights on images (N, H, W, C) and masks (N, H, W), uint8."""
         kept = [weight.numpy() for weight in self.model.weights]
         self.model.set_weights(self.averaged_weights())
-        scores, (images, masks) = Scores(), arrays
-        for start in range(0, len(images), self.recipe.batch):
-            stop = start + self.recipe.batch
-            probability = self.predict(tf.constant(images[start:stop], tf.float32) / 255).numpy()[..., 0]
-            for one, mask, kind in zip(probability, masks[start:stop], kinds[start:stop], strict=False):
-                scores.add(one > 0.5, mask > 0, kind)
+        scores = score_arrays(self.predict, arrays, kinds, self.recipe.batch)
         self.model.set_weights(kept)
-        return {f"val_{key}": value for key, value in scores.summary().items()}
+        return {f"val_{key}": value for key, value in scores.items()}
 
     def averaged_weights(self) -> list[np.ndarray]:
         """Return the averaged weights in the order of `model.get_weights()`."""
@@ -199,6 +194,19 @@ class Learner:
         self.done = facts["done"]
         say(f"resumed after epoch {facts['epoch']}")
         return facts
+
+
+def score_arrays(
+    predict: Any, arrays: tuple[np.ndarray, np.ndarray], kinds: Sequence[str], batch: int
+) -> dict[str, float]:
+    """Return the scores at 0.5 of a net on images (N, H, W, C) and masks (N, H, W), uint8, at their size."""
+    scores, (images, masks) = Scores(), arrays
+    for start in range(0, len(images), batch):
+        stop = start + batch
+        probability = predict(tf.constant(images[start:stop], tf.float32) / 255).numpy()[..., 0]
+        for one, mask, kind in zip(probability, masks[start:stop], kinds[start:stop], strict=False):
+            scores.add(one > 0.5, mask > 0, kind)
+    return scores.summary()
 
 
 def segmentation_loss(masks: Any, probability: Any, dice: float) -> Any:

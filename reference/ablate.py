@@ -1,0 +1,111 @@
+"""Measures what each choice of our recipe is worth: the same small net trained with one choice undone at a time.
+
+Every choice is trained with the same seeds, on the same patients, and compared with our recipe seed by seed, on test
+patients by whom no epoch was chosen. The runs lie in OUT; what is there is not trained again.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from edge_runtime.images import write_file
+
+from .data import read_arrays
+from .paper import PAPER
+from .recipe import Recipe
+from .train import score_arrays, split_folders, train
+
+SCORES = ("binary_io_u", "tumour_iou", "dice")
+# What is undone of our recipe, by a name for readers. The last is all of it at once.
+CHOICES: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "without Dice in the loss": {"dice": 0.0},
+    "without augmentation": {"augment": False},
+    "plateau instead of warm-up and cosine": {"schedule": "plateau"},
+    "without averaged weights (EMA)": {"ema": 0.0},
+    "without weight decay": {"weight_decay": 0.0},
+    "the first half of the epochs at half the size": {"small": True},
+    "the paper's recipe": {
+        name: getattr(PAPER, name) for name in ("dice", "augment", "schedule", "ema", "weight_decay", "warm_up")
+    },
+}
+
+
+def ablate(base: Recipe, folders: Sequence[Path], out: Path, seeds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Train every choice with every seed; write OUT/ablation.json after each, and return what it holds."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "ablation.json"
+    facts = {"recipe": recipe_facts(base), "data": [folder.resolve().name for folder in folders], "runs": {}}
+    done: dict[str, Any] = json.loads(path.read_text())["runs"] if path.is_file() else {}
+    for seed in range(base.seed, base.seed + seeds):  # all choices of one seed first: any stop leaves whole columns
+        for number, (choice, undone) in enumerate(CHOICES.items()):
+            key = f"{choice}, seed {seed}"
+            if key not in done:
+                say(key)
+                done[key] = {"choice": choice, "seed": seed}
+                done[key] |= measure_choice(undo(base, undone, seed), folders, out / f"c{number}-s{seed}.keras")
+            facts["runs"] = done
+            write_file(path, json.dumps(facts, indent=1).encode())
+    return facts
+
+
+def recipe_facts(recipe: Recipe) -> dict[str, Any]:
+    """Return what tells one ablation from another."""
+    names = ("attention", "width", "size", "colour", "epochs", "batch", "rate", "split", "share", "test_share")
+    return {name: getattr(recipe, name) for name in names}
+
+
+def undo(base: Recipe, undone: Mapping[str, Any], seed: int) -> Recipe:
+    """Return our recipe with one choice undone."""
+    if "small" in undone:
+        return replace(base, small_epochs=base.epochs // 2, small_size=max(32, base.size // 2), seed=seed)
+    return replace(base, **undone, seed=seed)
+
+
+def measure_choice(recipe: Recipe, folders: Sequence[Path], model_path: Path) -> dict[str, Any]:
+    """Train one net; return its scores on the test slices, its epochs, and the seconds of training."""
+    keras.backend.clear_session()
+    started = time.monotonic()
+    train(recipe, folders, [], model_path)
+    seconds = time.monotonic() - started
+    _, _, test = split_folders(recipe, folders)
+    model = keras.saving.load_model(model_path, compile=False)
+    predict = tf.function(lambda x: model(x, training=False))
+    arrays = read_arrays(test, recipe.size, recipe.colour)
+    scores = score_arrays(predict, arrays, [item.kind for item in test], recipe.batch)
+    return {"test_slices": len(test), "seconds": round(seconds, 1), **{name: scores[name] for name in SCORES}}
+
+
+def to_markdown(facts: Mapping[str, Any]) -> str:
+    """Return the table: each choice's mean over the seeds, and its difference from ours seed by seed, least to most."""
+    lines = [
+        "| choice | BinaryIoU | difference from ours | mean Dice | difference | time |",
+        "|---|---|---|---|---|---|",
+    ]
+    runs = list(facts["runs"].values())
+    ours = {run["seed"]: run for run in runs if run["choice"] == "ours"}
+    for choice in dict.fromkeys(run["choice"] for run in runs):
+        its = [run for run in runs if run["choice"] == choice and run["seed"] in ours]
+        cells = [choice]
+        for score in ("binary_io_u", "dice"):
+            cells.append(f"{statistics.mean(run[score] for run in its):.3f}")
+            gains = [run[score] - ours[run["seed"]][score] for run in its]
+            cells.append("" if choice == "ours" else tell_difference(gains))
+        shares = [run["seconds"] / ours[run["seed"]]["seconds"] for run in its]
+        cells.append(f"× {statistics.mean(shares):.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def tell_difference(gains: Sequence[float]) -> str:
+    """Return the mean of the seeds' differences, and the least and the most of them."""
+    return f"{statistics.mean(gains):+.3f} ({min(gains):+.3f} to {max(gains):+.3f})"

@@ -1,0 +1,160 @@
+"""What `train`, `table` and `ablate` understand and do; a number that is not given is the recipe's."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from .paper import PAPER
+from .recipe import ATTENTIONS, Recipe
+
+RECIPES = {"ours": Recipe(), "paper": PAPER}
+TEST_SHARE = 0.2  # of table and ablate
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `train`."""
+    add = parser.add_argument
+    add("--attention", choices=ATTENTIONS, help="default ag")
+    add("--width", type=float, help="factor on all filters (default 1); below 1 is the slim net")
+    add("--extra", type=Path, nargs="+", default=[], metavar="DIR", help="folders to train on only")
+    add("-o", "--output", type=Path, required=True, metavar="MODEL.keras")
+    add("--until", type=positive, metavar="N", help="stop after epoch N; the same command without it goes on")
+    add_recipe(parser)
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `table`."""
+    add = parser.add_argument
+    add("-o", "--output", type=Path, required=True, metavar="RUNS", help="folder of the four runs and the page")
+    add("--start", dest="weights", metavar="MODEL.keras", help="the same as --weights: a net that all four start from")
+    add("--variants", type=variants, default=ATTENTIONS, metavar="LIST", help="such as none,ag (default: all four)")
+    add("--turn", type=positive, default=1, metavar="N", help="epochs of one variant before the next one's (default 1)")
+    add("--minutes", type=float, metavar="M", help="begin no round that would end later; the same command goes on")
+    add("--threads", type=positive, metavar="N", help="of every engine that is measured (default: all cores)")
+    add("--timing", choices=("keep", "again", "none"), default="keep", help="latency and memory: keep what was taken "
+        "(default), take it again, or leave it out; best on a machine with nothing else to do")  # fmt: skip
+    add("--width", type=float, help=argparse.SUPPRESS)  # for tests: tiny nets
+    add_recipe(parser)
+
+
+def add_ablate(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `ablate`."""
+    add = parser.add_argument
+    add("--attention", choices=ATTENTIONS, help="default ag")
+    add("--width", type=float, default=0.125, help="factor on all filters (default 0.125)")
+    add("-o", "--output", type=Path, required=True, metavar="OUT", help="folder of the runs and of ablation.json")
+    add("--seeds", type=positive, default=3, metavar="N", help="runs of each choice (default 3)")
+    add_recipe(parser)
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add what decides a training run."""
+    add = parser.add_argument
+    add("--data", type=Path, nargs="+", required=True, metavar="DIR", help="data folders to split")
+    add("--recipe", choices=RECIPES, default="ours", help="ours (default), or the paper's: reference/paper.py")
+    add("--size", type=side, help="side of the input, a multiple of 32 (default 224)")
+    add("--colour", choices=("grey", "rgb"), help="1 or 3 input channels (default rgb)")
+    add("--epochs", type=positive, help="default 50")
+    add("--small-epochs", type=int, metavar="N", help="of these, the first N at --small-size (default 0)")
+    add("--small-size", type=side, help="default 128")
+    add("--batch", type=positive, help="default 16")
+    add("--rate", type=float, help="learning rate, where it is highest (default 1e-3)")
+    add("--seed", type=int, help="default 1")
+    add("--split", choices=("patient", "slice"), help="what is held out; by slice, a patient's other slices are "
+        "trained on (default patient; the paper: slice)")  # fmt: skip
+    add("--test-share", type=share, help="of each class's patients, or of the slices, kept for a test (default 0; the "
+        f"paper, table, ablate: {TEST_SHARE})")  # fmt: skip
+    add("--weights", metavar="none|imagenet|FILE", help="start from ImageNet's encoder (downloaded), or a .keras or "
+        ".h5 file, layer by name (default none)")  # fmt: skip
+    add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="default auto; the paper: float32")
+
+
+def positive(text: str) -> int:
+    """Return a whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def side(text: str) -> int:
+    """Return an image's side that five halvings leave whole."""
+    value = positive(text)
+    if value % 32:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of 32")
+    return value
+
+
+def share(text: str) -> float:
+    """Return a share from 0 to 0.5."""
+    value = float(text)
+    if not 0 <= value <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 0.5")
+    return value
+
+
+def variants(text: str) -> tuple[str, ...]:
+    """Return the variants of a list with commas, in the table's order."""
+    given = text.split(",")
+    for name in given:
+        if name not in ATTENTIONS:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(ATTENTIONS)}")
+    return tuple(name for name in ATTENTIONS if name in given)
+
+
+def make_recipe(args: argparse.Namespace, test_share: float | None = None) -> Recipe:
+    """Return the recipe that was named, with what was given on the command line; `test_share` where it was not."""
+    base = RECIPES[args.recipe]
+    given: dict[str, Any] = {field.name: getattr(args, field.name, None) for field in fields(base)}
+    if given["test_share"] is None:
+        given["test_share"] = test_share
+    if given["precision"] == "auto" or (given["precision"] is None and args.recipe == "ours"):
+        given["precision"] = choose_precision()
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+def choose_precision() -> str:
+    """Return the Keras policy: bfloat16 where the CPU has matrix instructions for it, elsewhere it is slower."""
+    facts = Path("/proc/cpuinfo")
+    return "mixed_bfloat16" if facts.is_file() and "amx_bf16" in facts.read_text() else "float32"
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train a net."""
+    from .train import train
+
+    print(train(make_recipe(args), args.data, args.extra, args.output, args.until))
+    return 0
+
+
+def run_table(args: argparse.Namespace) -> int:
+    """Train the variants in rounds, then measure what is trained and write the page."""
+    from .rounds import Plan, train_rounds
+    from .table import count_threads, make_table, split_data
+
+    plan = Plan(make_recipe(args, TEST_SHARE), args.variants, tuple(args.data), args.output, args.turn)
+    split_data(plan)  # a folder that is unusable is refused before anything is written
+    train_rounds(plan, args.minutes, say)
+
+    from .page import write_page
+
+    table = make_table(plan, args.threads or count_threads(), args.timing, say)
+    for page in write_page(table, plan.runs):
+        print(page)
+    return 0
+
+
+def run_ablate(args: argparse.Namespace) -> int:
+    """Measure what each choice of our recipe is worth."""
+    from .ablate import ablate, to_markdown
+
+    print(to_markdown(ablate(make_recipe(args, TEST_SHARE), args.data, args.output, args.seeds, say)))
+    return 0
+
+
+def say(text: str) -> None:
+    """Print a line of words."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,225 @@
+"""A table's page, as Markdown and as one HTML file that opens from disk: a function of table.json and its pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.images import write_file
+
+from .plots import NAMES, draw_curves
+from .verdicts import find_uneven, read_paper
+
+ENGINES = {"keras-fp32": "FP32, Keras", "litert-fp32": "FP32, LiteRT", "litert-drq": "DRQ, LiteRT"}
+SCORES = ("binary_io_u", "tumour_iou", "dice", "hd95_px", "false_alarms")
+HEADS = (
+    "net", "file, engine", "mean IoU", "paper", "tumour IoU", "mean Dice", "HD95 px", "false alarms", "MiB", "MB",
+    "paper MiB", "p50 ms", "paper ms", "peak MB",
+)  # fmt: skip
+STYLE = """
+:root { --ink: #1a1d21; --muted: #5c6670; --rule: #dfe3e7; --wash: #f5f7f8; --red: #b3261e; --green: #00674b; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1120px; padding: 28px 24px 72px; background: #fff; color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif; }
+h1 { margin: 0; font-size: 29px; line-height: 1.2; font-weight: 650; letter-spacing: -.015em; text-wrap: balance; }
+h2 { margin: 48px 0 10px; font-size: 20px; font-weight: 650; }
+p { max-width: 46em; margin: 10px 0; text-wrap: pretty; overflow-wrap: anywhere; }
+.note { color: var(--muted); font-size: 14px; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 14px; line-height: 1.4; font-variant-numeric: tabular-nums; }
+th { padding: 0 0 7px 16px; border-bottom: 1px solid var(--ink); color: var(--muted); font-size: 13px; font-weight: 600;
+  text-align: right; vertical-align: bottom; }
+td { padding: 7px 0 7px 16px; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { padding-left: 0; padding-right: 8px; position: sticky; left: 0; background: #fff; }
+.t { text-align: left; }
+.words td, .words th { white-space: normal; text-align: left; vertical-align: top; }
+.met { color: var(--green); font-weight: 600; }
+.missed { color: var(--red); font-weight: 600; }
+.open { color: var(--muted); font-weight: 600; }
+.alert { padding: 12px 16px; border: 1px solid var(--red); border-radius: 6px; background: #fdeceb; color: #7a1710; }
+img { display: block; max-width: 100%; height: auto; margin-top: 12px; }
+@media (max-width: 640px) { body { padding: 20px 16px 56px; } h1 { font-size: 24px; } th, td { padding-left: 12px; } }
+"""
+
+
+def write_page(table: Mapping[str, Any], out: Path) -> list[Path]:
+    """Write table.md, table.html and curves.png beside the table's pictures; return the pages."""
+    draw_curves(table, out / "curves.png")
+    pages = [out / "table.md", out / "table.html"]
+    write_file(pages[0], to_markdown(table).encode())
+    pictures = {name: (out / name).read_bytes() for name in list_pictures(table)}
+    write_file(pages[1], to_html(table, pictures).encode())
+    return pages
+
+
+def list_pictures(table: Mapping[str, Any]) -> dict[str, str]:
+    """Return {file: caption} of what the page shows."""
+    found = {"curves.png": "A line ends where the image size changes: scores at two sizes do not compare."}
+    if table["figures"]:
+        detail = NAMES[table["figures"]["detail"]]
+        found["figure-9.png"] = (
+            "As the paper's figure 9: what the DRQ files find in a drawn slice of each class. Drawn slices alone are "
+            "shown, whatever the nets were trained on: no image here is a patient's."
+        )
+        found["figure-a2.png"] = f"As the paper's figure A2: original, mask, overlay and contour ({detail}, DRQ)."
+    return found
+
+
+def list_rows(table: Mapping[str, Any]) -> list[list[str]]:
+    """Return the table's cells, a row an engine; a variant without figures says why."""
+    rows = []
+    for name, variant in table["variants"].items():
+        if "rows" not in variant:
+            rows.append([NAMES[name], variant["why"], *[""] * (len(HEADS) - 2)])
+        for engine, row in variant.get("rows", {}).items():
+            paper = read_paper(name, engine) or {}
+            scores = [tell(row.get(key), ".1f" if key == "hd95_px" else ".4f") for key in SCORES]
+            size = [
+                tell(row["bytes"], ".2f", 2**20),
+                tell(row["bytes"], ".2f", 1e6),
+                tell(paper.get("megabytes"), ".2f"),
+            ]
+            speed = [tell(row.get("p50_ms"), ".1f"), tell(paper.get("seconds"), ".1f", 1e-3)]
+            scores.insert(1, tell(paper.get("mean_iou"), ".4f"))
+            peak = tell(row.get("peak_rss_bytes"), ".0f", 1e6)
+            rows.append([NAMES[name], ENGINES[engine], *scores, *size, *speed, peak])
+    return rows
+
+
+def tell(value: float | None, how: str, unit: float = 1.0) -> str:
+    """Return a number in its unit, or a dash for what was not measured."""
+    return "–" if value is None else format(value / unit, how)
+
+
+def list_goals(table: Mapping[str, Any]) -> list[list[str]]:
+    """Return each goal, its variant, what was measured, and the verdict."""
+    rows = []
+    for goal in table["goals"]:
+        value = goal["value"]
+        by = f" by {goal['missed_by']:.4f}" if goal["missed_by"] is not None else ""
+        why = f": {goal['why']}" if goal.get("why") else ""
+        rows.append([goal["goal"], NAMES[goal["variant"]], tell(value, ".4f"), goal["verdict"] + by + why])
+    return rows
+
+
+def list_notes(table: Mapping[str, Any]) -> list[str]:
+    """Return what one must know to read the table."""
+    data, recipe, machine = table["data"], table["recipe"], table["machine"]
+    counts = [f"{data[part]['slices']} slices" for part in ("training", "validation", "test")]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in data["test"]["kinds"].items())
+    shared = data["test_slices_of_training_patients"]
+    split = (
+        f"Split by patient: nobody's slices are in two parts ({data['test']['patients']} patients in the test)."
+        if data["split"] == "patient"
+        else f"Split by slice, as in the paper: {shared} of the test's slices are of patients that were trained on. "
+        "What is scored here includes what was learnt by heart."
+    )
+    memory = machine["memory_bytes"]
+    return [
+        f"{split} Trained on {counts[0]}, validated on {counts[1]}, tested on {counts[2]} ({kinds}) of "
+        f"{', '.join(data['folders'])}; the seed of the split and of all else is {recipe['seed']}.",
+        "Mean IoU is Keras's BinaryIoU at 0.5: the mean of tumour and background over all pixels of all test slices, "
+        "each at its image's own size. Dice and HD95 are means over slices; Table I has neither.",
+        tell_training(table),
+        f"Latency is the median of single inferences, tensor in, tensor out, {table['threads']} threads in every "
+        "engine, all engines of a variant timed in turns; memory is the peak RSS of a process that does only this. The "
+        "paper's seconds are means on a Tesla M10, of a runtime that it does not name.",
+        f"{machine['processor'] or machine['machine']}, {machine['cores']} cores, "
+        f"{tell(memory, '.0f', 2**30)} GiB, {machine['system']}; "
+        + ", ".join(f"{name} {version}" for name, version in table["versions"].items())
+        + f". {table['created']}.",
+    ]
+
+
+def tell_training(table: Mapping[str, Any]) -> str:
+    """Return what the variants were trained by, and where the budget ended."""
+    recipe, start = table["recipe"], table["start"]
+    reached = {NAMES[name]: facts["epochs"] for name, facts in table["variants"].items() if "rows" in facts}
+    said = ", ".join(f"{name} {count}" for name, count in reached.items()) or "none yet"
+    small = recipe["small_epochs"]
+    sizes = f", the first {small} at {recipe['small_size']} pixels" if small else ""
+    began = ""
+    if start:
+        known = f" ({start['epochs']} epochs of its own)" if start.get("epochs") else ""
+        seen = "" if start.get("run_known", True) else ", whose own training data are not known here"
+        began = f" All start from {start['file']}{known}{seen}."
+    return (
+        f"Epochs trained: {said}, of {recipe['epochs']}{sizes}; the paper: up to 50 from ImageNet weights. Schedule "
+        f"{recipe['schedule']} from {recipe['rate']:g}, batch {recipe['batch']}, Dice weight {recipe['dice']:g}, "
+        f"augmentation {'on' if recipe['augment'] else 'off'}.{began}"
+    )
+
+
+def list_alerts(table: Mapping[str, Any]) -> list[str]:
+    """Return what forbids a reading."""
+    found = [find_uneven(table)]
+    for name, facts in table["variants"].items():
+        timing = facts.get("timing")
+        if timing and timing["status"] != "valid":
+            reasons = "; ".join(timing["reasons"])
+            found.append(f"Latency and memory of {NAMES[name]}: {timing['status']} ({reasons}).")
+    return [text for text in found if text]
+
+
+def to_markdown(table: Mapping[str, Any]) -> str:
+    """Return the page as Markdown."""
+    lines = ["# Table I, ours", ""]
+    lines += [f"> {text}\n" for text in list_alerts(table)]
+    lines += [*rule_table(HEADS, list_rows(table), 2), "", "## Goals", ""]
+    lines += [*rule_table(("goal", "net", "measured", "verdict"), list_goals(table), 4), "", "## How to read it", ""]
+    lines += [f"{note}\n" for note in list_notes(table)]
+    for name, caption in list_pictures(table).items():
+        lines += [f"![{caption}]({name})", "", caption, ""]
+    return "\n".join(lines)
+
+
+def rule_table(heads: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> list[str]:
+    """Return a Markdown table; the first `words` columns are text, the others numbers."""
+    rule = [":--" if i < words else "--:" for i in range(len(heads))]
+    return ["| " + " | ".join(cells) + " |" for cells in (heads, rule, *rows)]
+
+
+def to_html(table: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
+    """Return the page as one HTML file, pictures included."""
+    alerts = "".join(f'<p class="alert">{html.escape(text)}</p>' for text in list_alerts(table))
+    notes = "".join(f"<p>{html.escape(text)}</p>" for text in list_notes(table))
+    figures = "".join(
+        f'<img alt="{html.escape(caption)}" src="data:image/png;base64,{base64.b64encode(pictures[name]).decode()}">'
+        f'<p class="note">{html.escape(caption)}</p>'
+        for name, caption in list_pictures(table).items()
+    )
+    heads = to_heads(("goal", "net", "measured", "verdict"), 4)
+    goals = to_rows(list_goals(table), 4, lambda cell: cell.split(" ")[0].rstrip(":"))
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>Table I, ours</title><style>{STYLE}</style></head><body>
+<h1>Table I, ours: the four Res-UNets, FP32 and DRQ</h1>
+<p class="note">Not a medical device. For research and evaluation.</p>{alerts}
+<div class="wide"><table><tr>{to_heads(HEADS, 2)}</tr>{to_rows(list_rows(table), 2)}</table></div>
+<h2>Goals</h2>
+<div class="wide"><table class="words"><tr>{heads}</tr>{goals}</table></div>
+<h2>How to read it</h2>{notes}
+<h2>Curves and pictures</h2>{figures}
+</body></html>
+"""
+
+
+def to_heads(heads: Sequence[str], words: int) -> str:
+    """Return header cells."""
+    return "".join(f'<th class="{"t" if i < words else ""}">{html.escape(head)}</th>' for i, head in enumerate(heads))
+
+
+def to_rows(rows: Sequence[Sequence[str]], words: int, mark: Any = None) -> str:
+    """Return table rows; `mark` names the class of the last cell by its text."""
+    said = []
+    for row in rows:
+        kinds = ["t" if i < words else "" for i in range(len(row))]
+        if mark:
+            kinds[-1] = mark(row[-1])
+        cells = "".join(f'<td class="{k}">{html.escape(c)}</td>' for k, c in zip(kinds, row, strict=True))
+        said.append(f"<tr>{cells}</tr>")
+    return "".join(said)
