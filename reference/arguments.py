@@ -34,9 +34,11 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     add("--variants", type=variants, default=ATTENTIONS, metavar="LIST", help="such as none,ag (default: all four)")
     add("--turn", type=positive, default=1, metavar="N", help="epochs of one variant before the next one's (default 1)")
     add("--minutes", type=float, metavar="M", help="begin no round that would end later; the same command goes on")
+    add("--no-train", action="store_true", help="train nothing: measure what is there, with the epochs that it has")
     add("--threads", type=positive, metavar="N", help="of every engine that is measured (default: all cores)")
     add("--timing", choices=("keep", "again", "none"), default="keep", help="latency and memory: keep what was taken "
         "(default), take it again, or leave it out; best on a machine with nothing else to do")  # fmt: skip
+    add("--beside", type=Path, metavar="TABLE.json", help="show the same nets by the other split next to these")
     add("--width", type=float, help=argparse.SUPPRESS)  # for tests: tiny nets
     add_recipe(parser)
 
@@ -133,15 +135,19 @@ def run_train(args: argparse.Namespace) -> int:
 def run_table(args: argparse.Namespace) -> int:
     """Train the variants in rounds, then measure what is trained and write the page."""
     from .rounds import Plan, train_rounds
-    from .table import count_threads, make_table, split_data
+    from .table import count_threads, make_table, read_beside, split_data
 
     plan = Plan(make_recipe(args, TEST_SHARE), args.variants, tuple(args.data), args.output, args.turn)
+    if args.beside:
+        read_beside(args.beside)
     split_data(plan)  # a folder that is unusable is refused before anything is written
-    train_rounds(plan, args.minutes, say)
+    if not args.no_train and not train_rounds(plan, args.minutes, say):
+        say("not all epochs are trained: the same command goes on; --no-train measures what is there")
+        return 0
 
     from .page import write_page
 
-    table = make_table(plan, args.threads or count_threads(), args.timing, say)
+    table = make_table(plan, args.threads or count_threads(), args.timing, args.beside, say)
     for page in write_page(table, plan.runs):
         print(page)
     return 0

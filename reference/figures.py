@@ -15,7 +15,7 @@ from .phantom import Phantom, draw_phantom
 from .plots import NAMES, save_figure, start_figure
 
 KINDS = ("glioma", "meningioma", "pituitary")
-SEED = 9
+SEED = 1  # a slice above the ventricles, one through them, one through the orbits
 COLOUR = (255, 64, 64)
 
 

@@ -19,6 +19,8 @@ HEADS = (
     "net", "file, engine", "mean IoU", "paper", "tumour IoU", "mean Dice", "HD95 px", "false alarms", "MiB", "MB",
     "paper MiB", "p50 ms", "paper ms", "peak MB",
 )  # fmt: skip
+BESIDE = "The same nets by the other split"
+BESIDE_HEADS = ("net", "split", "mean IoU, FP32", "epochs", "split", "mean IoU, FP32", "epochs", "difference")
 STYLE = """
 :root { --ink: #1a1d21; --muted: #5c6670; --rule: #dfe3e7; --wash: #f5f7f8; --red: #b3261e; --green: #00674b; }
 * { box-sizing: border-box; }
@@ -91,7 +93,7 @@ def list_rows(table: Mapping[str, Any]) -> list[list[str]]:
 
 def tell(value: float | None, how: str, unit: float = 1.0) -> str:
     """Return a number in its unit, or a dash for what was not measured."""
-    return "–" if value is None else format(value / unit, how)
+    return "–" if value is None else format(value / unit, how).replace("-0.0000", "0.0000")
 
 
 def list_goals(table: Mapping[str, Any]) -> list[list[str]]:
@@ -102,6 +104,22 @@ def list_goals(table: Mapping[str, Any]) -> list[list[str]]:
         by = f" by {goal['missed_by']:.4f}" if goal["missed_by"] is not None else ""
         why = f": {goal['why']}" if goal.get("why") else ""
         rows.append([goal["goal"], NAMES[goal["variant"]], tell(value, ".4f"), goal["verdict"] + by + why])
+    return rows
+
+
+def list_beside(table: Mapping[str, Any]) -> list[list[str]]:
+    """Return each variant's mean IoU here and in the table that was given beside it, with its epochs there."""
+    rows = []
+    for name, facts in table["variants"].items():
+        here = facts["rows"]["keras-fp32"]["binary_io_u"] if "rows" in facts else None
+        other = table["beside"]["variants"].get(name, {})
+        there = other.get("binary_io_u")
+        apart = there - here if here is not None and there is not None else None
+        cells = [tell(here, ".4f"), str(facts.get("epochs", "–")), tell(there, ".4f"), str(other.get("epochs", "–"))]
+        rows.append(
+            [NAMES[name], f"by {table['data']['split']}", *cells[:2], f"by {table['beside']['split']}", *cells[2:]]
+        )
+        rows[-1].append(tell(apart, "+.4f"))
     return rows
 
 
@@ -169,7 +187,10 @@ def to_markdown(table: Mapping[str, Any]) -> str:
     lines = ["# Table I, ours", ""]
     lines += [f"> {text}\n" for text in list_alerts(table)]
     lines += [*rule_table(HEADS, list_rows(table), 2), "", "## Goals", ""]
-    lines += [*rule_table(("goal", "net", "measured", "verdict"), list_goals(table), 4), "", "## How to read it", ""]
+    lines += [*rule_table(("goal", "net", "measured", "verdict"), list_goals(table), 4), ""]
+    if table["beside"]:
+        lines += [f"## {BESIDE}", "", *rule_table(BESIDE_HEADS, list_beside(table), 1), ""]
+    lines += ["## How to read it", ""]
     lines += [f"{note}\n" for note in list_notes(table)]
     for name, caption in list_pictures(table).items():
         lines += [f"![{caption}]({name})", "", caption, ""]
@@ -192,6 +213,10 @@ def to_html(table: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
         for name, caption in list_pictures(table).items()
     )
     heads = to_heads(("goal", "net", "measured", "verdict"), 4)
+    leak = ""
+    if table["beside"]:
+        rows = to_rows(list_beside(table), 1)
+        leak = f'<h2>{BESIDE}</h2><div class="wide"><table><tr>{to_heads(BESIDE_HEADS, 1)}</tr>{rows}</table></div>'
     goals = to_rows(list_goals(table), 4, lambda cell: cell.split(" ")[0].rstrip(":"))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -202,6 +227,7 @@ def to_html(table: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
 <div class="wide"><table><tr>{to_heads(HEADS, 2)}</tr>{to_rows(list_rows(table), 2)}</table></div>
 <h2>Goals</h2>
 <div class="wide"><table class="words"><tr>{heads}</tr>{goals}</table></div>
+{leak}
 <h2>How to read it</h2>{notes}
 <h2>Curves and pictures</h2>{figures}
 </body></html>

@@ -32,6 +32,12 @@ def draw_curves(table: Mapping[str, Any], path: Path) -> None:
     """Draw training loss and validation score of every trained variant over its epochs."""
     figure, axes = start_figure(1, 2)
     figure.set_size_inches(9.6, 3.7)
+    start = (table["start"] or {}).get("curve") or []
+    for number, part in enumerate(split_by_size(start)):  # before the variants' first epoch, as they began with it
+        epochs = [row["epoch"] - len(start) for row in part]
+        style = {"color": "#1a1d21", "linestyle": "--", "linewidth": 1.2}
+        axes[0, 0].plot(epochs, [row["loss"] for row in part], label="start" if number == 0 else None, **style)
+        axes[0, 1].plot(epochs, [row["val_binary_io_u"] for row in part], **style)
     for name, facts in table["variants"].items():
         for number, part in enumerate(split_by_size(facts.get("curve", []))):
             epochs = [row["epoch"] for row in part]

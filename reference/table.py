@@ -26,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_runtime.errors import EdgeSegError, OutputError
+from edge_runtime.errors import EdgeSegError, OutputError, UsageError
 from edge_runtime.images import read_image, write_file
 from edge_runtime.machine import read_machine
 from edge_runtime.summary import describe_host, now_text, own_version
@@ -47,11 +47,11 @@ TIMED = 16  # test slices that are timed on
 Facts = dict[str, Any]
 
 
-def make_table(plan: Plan, threads: int, timing: str, say: Say) -> Facts:
+def make_table(plan: Plan, threads: int, timing: str, beside: Path | None, say: Say) -> Facts:
     """Measure what is trained; write RUNS/table.json and return what it holds.
 
     threads: of every engine. timing: "keep" what was timed and time the rest, time all "again", or "none"; it wants a
-    machine with nothing else to do.
+    machine with nothing else to do. beside: the table.json of the same nets by the other split.
     Raises: EdgeSegError if a folder is unusable or a variant cannot be converted.
     """
     parts = split_data(plan)
@@ -72,11 +72,27 @@ def make_table(plan: Plan, threads: int, timing: str, say: Say) -> Facts:
         "start": describe_start(plan, parts),
         "data": describe_data(plan, parts),
         "variants": variants,
+        "beside": read_beside(beside) if beside else None,
     }
     facts["figures"] = draw_figures(plan.runs, [name for name in ATTENTIONS if "rows" in variants[name]], threads)
     facts["goals"] = judge_goals(facts)
     write_json(plan.runs / "table.json", facts)
     return facts
+
+
+def read_beside(path: Path) -> Facts:
+    """Return what the page shows of another table. Raises: UsageError if it is none."""
+    try:
+        other = json.loads(path.read_text())
+        variants = {
+            name: {"binary_io_u": facts["rows"]["keras-fp32"]["binary_io_u"], "epochs": facts["epochs"]}
+            for name, facts in other["variants"].items()
+            if "rows" in facts
+        }
+        return {"split": other["data"]["split"], "variants": variants}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"it cannot be read as a table ({type(error).__name__}: {error})"
+        raise UsageError(str(path), why, "give the table.json of another RUNS folder") from None
 
 
 def split_data(plan: Plan) -> list[list[Slice]]:
