@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from edge_runtime.errors import UsageError
 from edge_runtime.images import write_file
 
 from .data import read_arrays
@@ -42,10 +43,18 @@ CHOICES: dict[str, dict[str, Any]] = {
 
 def ablate(base: Recipe, folders: Sequence[Path], out: Path, seeds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Train every choice with every seed; write OUT/ablation.json after each, and return what it holds."""
+    split_folders(base, folders)  # a folder that is unusable is refused before anything is written
     out.mkdir(parents=True, exist_ok=True)
     path = out / "ablation.json"
-    facts = {"recipe": recipe_facts(base), "data": [folder.resolve().name for folder in folders], "runs": {}}
-    done: dict[str, Any] = json.loads(path.read_text())["runs"] if path.is_file() else {}
+    facts: dict[str, Any] = {
+        "recipe": recipe_facts(base),
+        "data": [folder.resolve().name for folder in folders],
+        "runs": {},
+    }
+    begun = json.loads(path.read_text()) if path.is_file() else facts
+    if (begun["recipe"], begun["data"]) != (facts["recipe"], facts["data"]):
+        raise UsageError(str(path), "begun with another recipe or other data", "use another -o or delete the folder")
+    done: dict[str, Any] = begun["runs"]
     for seed in range(base.seed, base.seed + seeds):  # all choices of one seed first: any stop leaves whole columns
         for number, (choice, undone) in enumerate(CHOICES.items()):
             key = f"{choice}, seed {seed}"
@@ -72,40 +81,48 @@ def undo(base: Recipe, undone: Mapping[str, Any], seed: int) -> Recipe:
 
 
 def measure_choice(recipe: Recipe, folders: Sequence[Path], model_path: Path) -> dict[str, Any]:
-    """Train one net; return its scores on the test slices, its epochs, and the seconds of training."""
+    """Train one net; return its scores on the test slices, its epochs, and the seconds that processors trained."""
     keras.backend.clear_session()
-    started = time.monotonic()
+    started = time.process_time()
     train(recipe, folders, [], model_path)
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started  # of all processors: it stands where others use the machine
     _, _, test = split_folders(recipe, folders)
     model = keras.saving.load_model(model_path, compile=False)
     predict = tf.function(lambda x: model(x, training=False))
     arrays = read_arrays(test, recipe.size, recipe.colour)
     scores = score_arrays(predict, arrays, [item.kind for item in test], recipe.batch)
-    return {"test_slices": len(test), "seconds": round(seconds, 1), **{name: scores[name] for name in SCORES}}
+    return {"test_slices": len(test), "cpu_seconds": round(seconds, 1), **{name: scores[name] for name in SCORES}}
 
 
 def to_markdown(facts: Mapping[str, Any]) -> str:
     """Return the table: each choice's mean over the seeds, and its difference from ours seed by seed, least to most."""
-    lines = [
-        "| choice | BinaryIoU | difference from ours | mean Dice | difference | time |",
-        "|---|---|---|---|---|---|",
-    ]
+    heads = (
+        "choice",
+        "seeds",
+        "mean IoU",
+        "difference from ours",
+        "mean Dice",
+        "difference from ours",
+        "processor time",
+    )
+    lines = ["| " + " | ".join(heads) + " |", "| :-- |" + " --: |" * (len(heads) - 1)]
     runs = list(facts["runs"].values())
     ours = {run["seed"]: run for run in runs if run["choice"] == "ours"}
     for choice in dict.fromkeys(run["choice"] for run in runs):
         its = [run for run in runs if run["choice"] == choice and run["seed"] in ours]
-        cells = [choice]
+        cells = [choice, str(len(its))]
         for score in ("binary_io_u", "dice"):
             cells.append(f"{statistics.mean(run[score] for run in its):.3f}")
             gains = [run[score] - ours[run["seed"]][score] for run in its]
             cells.append("" if choice == "ours" else tell_difference(gains))
-        shares = [run["seconds"] / ours[run["seed"]]["seconds"] for run in its]
-        cells.append(f"× {statistics.mean(shares):.2f}")
+        times = [(run.get("cpu_seconds"), ours[run["seed"]].get("cpu_seconds")) for run in its]
+        shares = [its / own for its, own in times if its and own]
+        cells.append(f"× {statistics.mean(shares):.2f}" if shares else "–")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def tell_difference(gains: Sequence[float]) -> str:
-    """Return the mean of the seeds' differences, and the least and the most of them."""
-    return f"{statistics.mean(gains):+.3f} ({min(gains):+.3f} to {max(gains):+.3f})"
+    """Return the mean of the seeds' differences, and of several the least and the most."""
+    spread = f" ({min(gains):+.3f} to {max(gains):+.3f})" if len(gains) > 1 else ""
+    return f"{statistics.mean(gains):+.3f}{spread}"

@@ -167,8 +167,18 @@ def tell_training(table: Mapping[str, Any]) -> str:
     return (
         f"Epochs trained: {said}, of {recipe['epochs']}{sizes}; the paper: up to 50 from ImageNet weights. Schedule "
         f"{recipe['schedule']} from {recipe['rate']:g}, batch {recipe['batch']}, Dice weight {recipe['dice']:g}, "
-        f"augmentation {'on' if recipe['augment'] else 'off'}.{began}"
+        f"augmentation {'on' if recipe['augment'] else 'off'}.{began}{tell_rising(table)}"
     )
+
+
+def tell_rising(table: Mapping[str, Any]) -> str:
+    """Return which variants were best in their last epoch: the budget ended before they did."""
+    rising = []
+    for name, facts in table["variants"].items():
+        curve = [row for row in facts.get("curve", []) if row["size"] == facts["curve"][-1]["size"]]
+        if curve and max(curve, key=lambda row: row["val_binary_io_u"] or 0.0) is curve[-1]:
+            rising.append(NAMES[name])
+    return f" Still rising when the budget ended: {', '.join(rising)} (best in the last epoch)." if rising else ""
 
 
 def list_alerts(table: Mapping[str, Any]) -> list[str]:

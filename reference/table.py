@@ -26,6 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge_runtime.contract import read_contract
 from edge_runtime.errors import EdgeSegError, OutputError, UsageError
 from edge_runtime.images import read_image, write_file
 from edge_runtime.machine import read_machine
@@ -141,6 +142,7 @@ def measure_variant(plan: Plan, name: str, test: Path, threads: int, timing: str
         if recipe not in known["converted"] or not out.is_file():
             say(f"{name}: converting to {recipe}")
             known["converted"][recipe] = convert(model, out, recipe)
+            known["scores"].pop(f"litert-{recipe}", None)
             write_json(path, known)
     slices = find_slices(test / "images", test / "masks", test / "labels.csv")
     for engine in ENGINES:
@@ -192,6 +194,7 @@ def measure_speed(model: Path, images: Path, threads: int) -> Facts:
     keys = ("keras-fp32", f"fp32-litert-{threads}", f"drq-litert-{threads}")
     return {
         "validity": result["validity"],
+        "drq_sha256": result["model"]["contract"]["model"]["sha256"],
         "engines": {engine: pick_speed(result["subjects"][key]) for engine, key in zip(ENGINES, keys, strict=True)},
     }
 
@@ -201,7 +204,7 @@ def pick_speed(subject: Mapping[str, Any]) -> Facts:
     if subject["status"] != "ok":
         return {"why": subject["reason"]}
     latency = {name: subject["latency"][name] for name in ("p50_ms", "interval_p50", "mean_ms", "n")}
-    return {**latency, "peak_rss_bytes": subject["memory"]["peak_rss_bytes"], "file_sha256": subject["file"]["sha256"]}
+    return {**latency, "peak_rss_bytes": subject["memory"]["peak_rss_bytes"]}
 
 
 def describe_variant(plan: Plan, name: str, known: Mapping[str, Any], files: Mapping[str, Path]) -> Facts:
@@ -217,8 +220,17 @@ def describe_variant(plan: Plan, name: str, known: Mapping[str, Any], files: Map
     }
     log = read_rows(plan.runs / f"{name}.run")
     facts = {"epochs": len(log), "sha256": known["sha256"], "curve": [pick_epoch(row) for row in log], "rows": rows}
-    bench = known["bench"] or {"why": "not timed"}
-    return facts | {"timing": bench.get("validity") or {"status": "none", "reasons": [bench["why"]]}}
+    return facts | {"timing": judge_timing(known["bench"] or {"why": "not timed"}, files["litert-drq"])}
+
+
+def judge_timing(bench: Mapping[str, Any], drq: Path) -> Facts:
+    """Return the benchmark's own verdict; it converts anew, and may have chosen another layout than is scored here."""
+    if "validity" not in bench:
+        return {"status": "none", "reasons": [bench["why"]]}
+    if read_contract(drq).model.sha256 == bench["drq_sha256"]:
+        return dict(bench["validity"])
+    reasons = [*bench["validity"]["reasons"], "the DRQ file timed has another layout than the one scored"]
+    return {"status": "inconclusive", "reasons": reasons}
 
 
 def pick_epoch(row: Mapping[str, str]) -> Facts:

@@ -228,13 +228,16 @@ def test_an_ablation_goes_on_and_reports_its_own_numbers(tmp_path: Path, monkeyp
             raise KeyboardInterrupt
         calls.append((path.stem, recipe.seed))
         score = 0.5 + 0.1 * recipe.augment + 0.01 * recipe.seed * recipe.augment
-        return {"test_slices": 9, "seconds": 10.0, "binary_io_u": score, "tumour_iou": 0.1, "dice": 0.2}
+        return {"test_slices": 9, "cpu_seconds": 10.0, "binary_io_u": score, "tumour_iou": 0.1, "dice": 0.2}
 
     monkeypatch.setattr(ablate, "measure_choice", measure)
+    monkeypatch.setattr(ablate, "split_folders", lambda recipe, folders: None)
     base = Recipe(width=0.125, size=64, epochs=8)
     with pytest.raises(KeyboardInterrupt):
         ablate.ablate(base, [tmp_path], tmp_path / "out", 2, lambda text: None)
     facts = ablate.ablate(base, [tmp_path], tmp_path / "out", 2, lambda text: None)
     assert len(calls) == len(set(calls)) == 2 * len(ablate.CHOICES)
+    with pytest.raises(UsageError, match="begun with another recipe"):
+        ablate.ablate(replace(base, size=96), [tmp_path], tmp_path / "out", 2, lambda text: None)
     line = next(line for line in ablate.to_markdown(facts).splitlines() if line.startswith("| without augmentation"))
-    assert "| 0.500 | -0.115 (-0.120 to -0.110) |" in line
+    assert "| 2 | 0.500 | -0.115 (-0.120 to -0.110) |" in line

@@ -184,6 +184,11 @@ def run_reference(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str
         (["train", "--data", "few", "-o", "m.keras", "--size", "100"], "not a multiple of 32"),
         (["evaluate", "m.keras", "--images", "no"], "no such folder"),
         (["evaluate", "m.keras", "--images", "few/images", "--masks", "few/masks"], "does not exist"),
+        (["train", "--data", "few", "-o", "m.keras", "--recipe", "ous"], "invalid choice"),
+        (["table", "--data", "nowhere", "-o", "runs"], "no such folder"),
+        (["table", "--data", "few", "-o", "runs", "--beside", "none.json"], "cannot be read as a table"),
+        (["table", "--data", "few", "-o", "runs", "--variants", "ag,x"], "'x' is not one of none, ag, se, cbam"),
+        (["ablate", "--data", "nowhere", "-o", "runs"], "no such folder"),
         (["draw", "few", "--size", "10", "4"], "argument N"),
     ],
 )
