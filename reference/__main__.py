@@ -6,14 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.errors import EdgeSegError, UsageError
 
 from . import examine
-from .paper import PAPER
-from .recipe import ATTENTIONS, Recipe
-
-RECIPES = {"ours": Recipe(), "paper": PAPER}
 from .arguments import add_ablate, add_table, add_train, positive, run_ablate, run_table, run_train
 
 
@@ -57,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        left = "goes on from the last epoch" if args.command == "train" else "starts again"
+        left = "goes on from the last epoch" if args.command in ("train", "table", "ablate") else "starts again"
         print(f"reference: interrupted; the same command {left}", file=sys.stderr)
         return 130
 
@@ -124,7 +121,14 @@ def run_draw(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"import": run_import, "train": run_train, "table": run_table, "ablate": run_ablate, "evaluate": run_evaluate, "draw": run_draw}
+COMMANDS = {
+    "import": run_import,
+    "train": run_train,
+    "table": run_table,
+    "ablate": run_ablate,
+    "evaluate": run_evaluate,
+    "draw": run_draw,
+}
 
 if __name__ == "__main__":
     sys.exit(main())
