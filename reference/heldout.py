@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.errors import UsageError
@@ -14,16 +14,21 @@ PARTS = ("validation", "test")
 
 
 def write_split(run: Path, split: str, validation: Sequence[Slice], test: Sequence[Slice]) -> None:
-    """Record what is held out, so that an evaluation can use the same: slices, and patients where they were split."""
+    """Record what is held out, so that an evaluation can use the same: slices, and patients where they were split.
+
+    Raises: UsageError if the run has begun with others: what it was trained on would be what it is scored on.
+    """
+    lists: dict[Path, list[str]] = {}
     for part, held in zip(PARTS, (validation, test), strict=True):
-        write_names(run / f"{part}-slices.txt", map(name_slice, held))
+        lists[run / f"{part}-slices.txt"] = sorted(map(name_slice, held))
         if split == "patient":
-            write_names(run / f"{part}-patients.txt", {item.patient for item in held})
-
-
-def write_names(path: Path, names: Iterable[str]) -> None:
-    """Write names, sorted, one a line."""
-    write_file(path, "".join(f"{name}\n" for name in sorted(names)).encode())
+            lists[run / f"{part}-patients.txt"] = sorted({item.patient for item in held})
+    for path, names in lists.items():
+        if path.is_file() and path.read_text().split("\n")[:-1] != names:
+            why = f"{path.name} has others than --data now gives: slices were added, left out or renamed"
+            raise UsageError(str(run), why, "use another -o, or the data that it was begun with")
+    for path, names in lists.items():
+        write_file(path, "".join(f"{name}\n" for name in names).encode())
 
 
 def check_start(model: Path, validation: Sequence[Slice], test: Sequence[Slice]) -> bool:

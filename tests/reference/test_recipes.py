@@ -145,6 +145,25 @@ def test_a_net_that_has_seen_the_test_starts_none(tmp_path: Path) -> None:
     assert check_start(start, [], elsewhere) is True  # it never saw that folder
 
 
+def test_a_run_goes_on_with_the_data_that_it_was_begun_with(tmp_path: Path) -> None:
+    """The same split is written again; another one, by new slices or an older file, is refused and nothing changes."""
+    slices = make_slices(20, 10)
+    _, validation, test = split_by_patient(slices, (0.2, 0.2), seed=1)
+    for _ in range(2):
+        write_split(tmp_path, "patient", validation, test)
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert len(before) == 4 and before["test-slices.txt"].count("\n") == len(test)
+    _, more, more_test = split_by_patient(make_slices(24, 10), (0.2, 0.2), seed=1)
+    with pytest.raises(UsageError, match="others than --data now gives"):
+        write_split(tmp_path, "patient", more, more_test)
+    (tmp_path / "validation-slices.txt").unlink()  # as runs were written once
+    with pytest.raises(UsageError, match=r"validation-patients\.txt has others"):
+        write_split(tmp_path, "patient", test, validation)
+    assert {name: before[name] for name in before if name != "validation-slices.txt"} == {
+        path.name: path.read_text() for path in tmp_path.iterdir()
+    }
+
+
 def write_h5(path: Path, net: Any, rng: np.random.Generator, root: str = "") -> dict[str, list[np.ndarray]]:
     """A file in the layout of Keras's own weights: groups by layer, names in attributes; layers without weights too."""
     written = {}
