@@ -78,11 +78,14 @@ def test_what_an_old_runtime_refuses_is_found(tmp_path: Path, net: Any) -> None:
 def test_sizes_must_fit_the_weights() -> None:
     """Too small for its weights, or too large for its recipe: both are findings; what fits is none."""
     facts = {"kernels": 10**6, "rewritten": {}}
-    assert not find_size(1_050_000, 4_100_000, facts, RECIPES["drq"])
-    assert not find_size(4_100_000, 4_100_000, facts, RECIPES["fp32"])
-    assert find_size(500_000, 4_100_000, facts, RECIPES["drq"])
-    assert find_size(1_050_000, 1_000_000, facts, RECIPES["drq"])
-    assert find_size(2_000_000, 4_100_000, facts, RECIPES["drq"])
+    assert not find_size(1_050_000, 4_100_000, facts, RECIPES["drq"], 100)
+    assert not find_size(4_100_000, 4_100_000, facts, RECIPES["fp32"], 100)
+    large = {"kernels": 33_000_000, "rewritten": {"up": 57_344}}  # a Res-UNet of 200 operations, each with its names
+    assert not find_size(133_470_112, 133_102_416, large, RECIPES["fp32"], 200)
+    assert find_size(134_000_000, 133_102_416, large, RECIPES["fp32"], 200)
+    assert find_size(500_000, 4_100_000, facts, RECIPES["drq"], 100)
+    assert find_size(1_050_000, 1_000_000, facts, RECIPES["drq"], 100)
+    assert find_size(2_000_000, 4_100_000, facts, RECIPES["drq"], 100)
 
 
 def test_nan_is_never_laundered() -> None:
