@@ -16,14 +16,18 @@ from reportlab.platypus import Flowable
 from .charts import use_style
 from .typeface import BOLD, REGULAR, split_runs
 
+MOST_HEIGHT = 600  # points: with heading and caption it fills an A4 page; a chart grows with what is compared
+
 
 class Drawing(Flowable):  # type: ignore[misc]  # reportlab comes without types
-    """A figure as a block of a PDF page, in its own size: a point of the figure is a point of the page."""
+    """A figure as a block of a PDF page: a point of the figure is a point of the page, unless it is too tall."""
 
     def __init__(self, figure: Figure) -> None:
         super().__init__()
         self.figure = figure
-        self.width, self.height = (float(side) * 72 for side in figure.get_size_inches())
+        width, height = (float(side) * 72 for side in figure.get_size_inches())
+        self.whole, self.scale = (width, height), min(1.0, MOST_HEIGHT / height)
+        self.width, self.height = width * self.scale, height * self.scale
 
     def wrap(self, *room: float) -> tuple[float, float]:
         """Return the size; reportlab asks before it draws."""
@@ -33,7 +37,8 @@ class Drawing(Flowable):  # type: ignore[misc]  # reportlab comes without types
         """Draw on the canvas that reportlab has put into place."""
         self.figure.set_dpi(72)
         with use_style():
-            self.figure.draw(Renderer(self.canv, self.width, self.height))
+            self.canv.scale(self.scale, self.scale)
+            self.figure.draw(Renderer(self.canv, *self.whole))
 
 
 class Renderer(RendererBase):

@@ -40,6 +40,7 @@ from benchmarks.pdf import to_pdf
 from benchmarks.report import to_report, to_workload, write_reports
 from benchmarks.sizing import Workload, cost_per_thousand, count_capacity, count_devices
 from benchmarks.summary import to_csv
+from benchmarks.vector import MOST_HEIGHT, Drawing
 from edge_runtime.errors import EdgeSegError, UsageError
 
 FILES = ["report.html", "report.pdf", "report.md", "summary.csv"]
@@ -335,6 +336,14 @@ def test_nasty_names_in_the_pdf(nasty: Result) -> None:
     nasty = nasty | {"model": nasty["model"] | {"id": "脑 <b>&amp; \U0001f9e0 ü"}}
     charts = draw_charts(nasty, PAGE)
     assert to_pdf(report_of(nasty), {"latency": charts["latency"]}).startswith(b"%PDF-1.")
+
+
+def test_a_chart_of_many_candidates_fits_its_page() -> None:
+    """A chart grows with what is compared; one taller than the page is made smaller, and the PDF is written."""
+    figures = draw_charts(draw_result(), PAGE)
+    figures["latency"].set_size_inches(6.5, 40)
+    assert to_pdf(report_of(draw_result()), figures).startswith(b"%PDF-1.")
+    assert Drawing(figures["latency"]).height == MOST_HEIGHT
 
 
 def test_markdown_tables_keep_their_columns(nasty: Result) -> None:
