@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .paper import PAPER
-from .recipe import ATTENTIONS, Recipe
+from .recipe import ATTENTIONS, ENCODERS, Recipe
 
 RECIPES = {"ours": Recipe(), "paper": PAPER}
 TEST_SHARE = 0.2  # of table and ablate
@@ -19,6 +19,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of `train`."""
     add = parser.add_argument
     add("--attention", choices=ATTENTIONS, help="default ag")
+    add("--encoder", choices=ENCODERS, help="default resnet50v2, the paper's; lite0: EfficientNet-Lite0, the embedded "
+        "model's")  # fmt: skip
     add("--width", type=float, help="factor on all filters (default 1); below 1 is the slim net")
     add("--extra", type=Path, nargs="+", default=[], metavar="DIR", help="folders to train on only")
     add("-o", "--output", type=Path, required=True, metavar="MODEL.keras")
@@ -70,8 +72,8 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         "trained on (default patient; the paper: slice)")  # fmt: skip
     add("--test-share", type=share, help="of each class's patients, or of the slices, kept for a test (default 0; the "
         f"paper, table, ablate: {TEST_SHARE})")  # fmt: skip
-    add("--weights", metavar="none|imagenet|FILE", help="start from ImageNet's encoder (downloaded), or a .keras or "
-        ".h5 file, layer by name (default none)")  # fmt: skip
+    add("--weights", metavar="none|imagenet|FILE", help="start from ImageNet's encoder (downloaded), or a .keras, "
+        ".h5 or .pth file, layer by name (default none)")  # fmt: skip
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="default auto; the paper: float32")
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ATTENTIONS = ("none", "ag", "se", "cbam")
+ENCODERS = ("resnet50v2", "lite0")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Our recipe; what differs from the paper is said on the line."""
 
+    encoder: str = "resnet50v2"  # the paper's, or "lite0": EfficientNet-Lite0, the embedded model's
     attention: str = "ag"
     width: float = 1.0
     size: int = 224
@@ -38,4 +40,4 @@ class Recipe:
     test_share: float = 0.0  # and for a test that neither epoch nor threshold is chosen on
     seed: int = 1
     precision: str = "float32"
-    weights: str = "none"  # "imagenet", or a .keras or .h5 file to start from: its layers of the same name and shape
+    weights: str = "none"  # "imagenet", or a .keras, .h5 or .pth file: its layers of the same name and shape

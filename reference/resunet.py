@@ -41,13 +41,15 @@ def build_resunet(
         skip = skips[stage] if stage < len(skips) else None  # the last stage has none
         x = decode(x, skip, scaled(filters, width, 16 if slim else 8), attention, f"dec{stage + 1}")
     # (N, 224, 224, 16), or (N, 112, 112, 32) when slim. float32: a sigmoid in bfloat16 has steps of 1/256.
-    if slim:
-        x = layers.Conv2D(1, 1, dtype="float32", name="logits")(x)
-        x = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="enlarge")(x)
-        mask = layers.Activation("sigmoid", dtype="float32", name="mask")(x)
-    else:
-        mask = layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="mask")(x)
+    mask = enlarge_mask(x) if slim else layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="mask")(x)
     return keras.Model(image, mask, name=f"resunet_{attention}" + ("_slim" if slim else ""))
+
+
+def enlarge_mask(x: Any) -> Any:
+    """Return the mask's probability, at twice the size of the features x: the logits enlarged bilinearly."""
+    x = layers.Conv2D(1, 1, dtype="float32", name="logits")(x)
+    x = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name="enlarge")(x)
+    return layers.Activation("sigmoid", dtype="float32", name="mask")(x)
 
 
 def scaled(filters: int, width: float, least: int = 8) -> int:

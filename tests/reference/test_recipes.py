@@ -77,16 +77,16 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def build_small(attention: str, width: float, size: int | None, channels: int) -> Any:
+def build_small(recipe: Recipe, size: int | None) -> Any:
     """A net of two layers: the recipe is what is tested here."""
-    image = keras.Input((size, size, channels))
+    image = keras.Input((size, size, 1))
     x = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="first")(image)
     return keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid", name="last")(x))
 
 
 def test_the_papers_recipe_trains_and_resumes(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stops where told, goes on from there, and leaves log and held-out slices, of no patient's choosing."""
-    monkeypatch.setattr("reference.train.build_resunet", build_small)
+    monkeypatch.setattr("reference.train.build_net", build_small)
     recipe = replace(PAPER, attention="none", width=0.125, size=32, colour="grey", batch=8, epochs=2)
     model = tmp_path / "p.keras"
     train(recipe, [drawn], [], model, until=1)
