@@ -1,7 +1,7 @@
 """Prints the table of docs/signals.md: how often each flag is raised on held-out slices, on changed ones, on strangers.
 
 `python docs/flags.py T1CE NO_TUMOUR HELD_OUT.txt [ORIGINALS]`, from the checkout. T1CE: a data folder. NO_TUMOUR: a
-plain folder. HELD_OUT.txt: patients, as training leaves them. ORIGINALS: a data folder of slices at full size.
+plain folder. HELD_OUT.txt: patients, as training leaves them. ORIGINALS: a plain folder of slices at full size.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:1] = [str(ROOT), str(ROOT / "tests")]  # in this folder's place: it holds a numbers.py, as the library does
 
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import numpy.typing as npt  # noqa: E402
 from strangers import draw_page, draw_photo, draw_screenshot  # noqa: E402
 
 from edge_runtime import Contract, Session  # noqa: E402
