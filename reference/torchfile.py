@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
+import pickletools
 import zipfile
-from collections import OrderedDict
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,33 +45,92 @@ class View:
         return np.array(view)
 
 
-class Reader(pickle.Unpickler):
-    """An unpickler that knows tensors and dictionaries, and refuses any other name."""
+class Name(str):
+    """A class or function that the file names; it is never looked up."""
 
-    def __init__(self, file: BinaryIO, storages: dict[str, Storage]) -> None:
-        super().__init__(file)
-        self.storages = storages
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a name of the file. Raises: UnpicklingError for one that is not of a tensor."""
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return View
-        if module == "torch" and name in DTYPES:
-            return DTYPES[name]
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which no weights need")
+def read_pickle(file: BinaryIO, storages: dict[str, Storage]) -> Any:
+    """Return what one pickle of a checkpoint says, its opcodes read one by one; nothing that it names is imported.
 
-    def persistent_load(self, pid: Any) -> Storage:
-        """Return the storage that the file refers to."""
-        kind, dtype, key, _device, count = pid[:5]
-        if kind != "storage":
-            raise pickle.UnpicklingError(f"it refers to {kind!r}")
-        return self.storages.setdefault(str(key), Storage(dtype, int(count)))
+    Storages that it refers to are added to `storages`. Raises: ValueError for whatever no weights need.
+    """
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+
+    def pop_marked() -> list[Any]:
+        start = marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    for opcode, given, _ in pickletools.genops(file):
+        name = opcode.name
+        if name in VALUES:
+            stack.append(given)
+        elif name in CONSTANTS:
+            stack.append(CONSTANTS[name]())
+        elif name == "GLOBAL":
+            stack.append(Name(given))
+        elif name == "MARK":
+            marks.append(len(stack))
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            memo[given] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[given])
+        elif name == "TUPLE":
+            stack.append(tuple(pop_marked()))
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            count = int(name[-1])
+            stack[-count:] = [tuple(stack[-count:])]
+        elif name in ("APPEND", "SETITEM", "APPENDS", "SETITEMS"):
+            count = 1 + (name == "SETITEM")
+            items = pop_marked() if name.endswith("S") else [stack.pop() for _ in range(count)][::-1]
+            if isinstance(stack[-1], list):
+                stack[-1].extend(items)
+            else:
+                stack[-1].update(zip(items[::2], items[1::2], strict=True))
+        elif name == "BINPERSID":
+            stack.append(refer(stack.pop(), storages))
+        elif name == "REDUCE":
+            arguments, function = stack.pop(), stack.pop()
+            stack.append(make(function, arguments))
+        elif name == "BUILD":
+            stack.pop()  # the attributes of a dictionary: its version
+        elif name not in ("PROTO", "STOP"):
+            raise ValueError(f"it needs {name}, which no weights need")
+    return stack.pop()
+
+
+VALUES = {
+    "BINUNICODE", "SHORT_BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINSTRING",
+    "SHORT_BINSTRING",
+}  # fmt: skip
+CONSTANTS: dict[str, Callable[[], Any]] = {
+    "EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "NONE": lambda: None, "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+}  # fmt: skip
+
+
+def refer(pid: Any, storages: dict[str, Storage]) -> Storage:
+    """Return the storage that a file refers to. Raises: ValueError if it is none."""
+    kind, dtype, key, _device, count = pid[:5]
+    if kind != "storage" or dtype.removeprefix("torch ") not in DTYPES:
+        raise ValueError(f"it refers to {kind!r} of {dtype!r}")
+    return storages.setdefault(str(key), Storage(DTYPES[dtype.removeprefix("torch ")], int(count)))
+
+
+def make(function: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return a tensor's view or a dictionary. Raises: ValueError for any other call that a file asks for."""
+    if function == Name("torch._utils _rebuild_tensor_v2"):
+        return View(*arguments)
+    if function == Name("collections OrderedDict"):
+        return dict(*arguments)
+    raise ValueError(f"it calls {function!r}, which no weights need")
 
 
 def read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return a checkpoint's tensors by name. Raises: ValueError, UnpicklingError and their like if it is none."""
+    """Return a checkpoint's tensors by name. Raises: ValueError and its like if it is none."""
     views = read_zip(path) if zipfile.is_zipfile(path) else read_legacy(path)
     return {name: view.read() for name, view in views.items() if isinstance(view, View)}
 
@@ -81,7 +140,7 @@ def read_zip(path: Path) -> dict[str, Any]:
     storages: dict[str, Storage] = {}
     with zipfile.ZipFile(path) as archive:
         pickled = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-        names: dict[str, Any] = Reader(BytesIO(archive.read(pickled)), storages).load()
+        names: dict[str, Any] = read_pickle(BytesIO(archive.read(pickled)), storages)
         for key, storage in storages.items():
             data = archive.read(pickled.replace("data.pkl", f"data/{key}"))
             storage.values = np.frombuffer(data, storage.dtype)
@@ -92,12 +151,12 @@ def read_legacy(path: Path) -> dict[str, Any]:
     """Return the names of an older file: magic number, version, machine, names, keys, then each key's storage."""
     storages: dict[str, Storage] = {}
     with path.open("rb") as file:
-        if Reader(file, storages).load() != MAGIC:
+        if read_pickle(file, storages) != MAGIC:
             raise ValueError("it is no PyTorch checkpoint")
         for _ in range(2):
-            Reader(file, storages).load()
-        names: dict[str, Any] = Reader(file, storages).load()
-        for key in Reader(file, storages).load():
+            read_pickle(file, storages)
+        names: dict[str, Any] = read_pickle(file, storages)
+        for key in read_pickle(file, storages):
             storage = storages[str(key)]
             count = int.from_bytes(file.read(8), "little")
             if count != storage.count:

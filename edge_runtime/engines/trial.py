@@ -151,7 +151,7 @@ def draw_images(contract: Contract) -> list[npt.NDArray[np.uint8]]:
     for brightness, side in ((140, 18), (60, 12), (0, 1)):
         head = ((y - height / 2) / 90) ** 2 + ((x - width / 2) / 78) ** 2 < 1
         lesion = ((y - 80) / side) ** 2 + ((x - 140) / (side + 4)) ** 2 < 1
-        image = np.clip(head * (85 + noise + 20 * np.sin(x / 9) * np.cos(y / 11)) + lesion * brightness, 0, 255)
+        image = np.clip(head * (85 + noise) + lesion * brightness, 0, 255)
         flat = np.rint(image).astype(np.uint8)
         drawn.append(flat if contract.input.depth is None else np.repeat(flat[None], contract.input.depth, axis=0))
     return drawn
