@@ -38,7 +38,7 @@ def main() -> None:
     (folder / NAME).write_bytes(build_installer())
     for name, version in (("old", "0.9"), ("new", "1")):
         parts = {LOCK: lock.encode(), MODEL: make_model(version), f"wheels/{wheel.name}": wheel.read_bytes()}
-        names = {"model_id": "resunet-ag-slim", "model_version": version}
+        names = {"model_id": "liteunet-ag", "model_version": version}
         (folder / f"{name}.kit").write_bytes(pack(folder / "vendor", parts, **names))
 
 
