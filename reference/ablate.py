@@ -1,4 +1,4 @@
-"""Measures what each choice of our recipe is worth: the same small net trained with one choice undone at a time.
+"""Measures what each choice of our recipe is worth: the same small net trained with one choice changed at a time.
 
 Every choice is trained with the same seeds, on the same patients, and compared with our recipe seed by seed, on test
 patients by whom no epoch was chosen. The runs lie in OUT; what is there is not trained again.
@@ -26,7 +26,7 @@ from .recipe import Recipe
 from .train import score_arrays, split_folders, train
 
 SCORES = ("binary_io_u", "tumour_iou", "dice")
-# What is undone of our recipe, by a name for readers. The last is all of it at once.
+# What is undone of our recipe, by a name for readers: one choice, then all at once; and what it does without.
 CHOICES: dict[str, dict[str, Any]] = {
     "ours": {},
     "without Dice in the loss": {"dice": 0.0},
@@ -38,6 +38,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "the paper's recipe": {
         name: getattr(PAPER, name) for name in ("dice", "augment", "schedule", "ema", "weight_decay", "warm_up")
     },
+    "with deep supervision": {"deep": 0.5},
 }
 
 

@@ -67,6 +67,8 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     add("--small-size", type=side, help="default 128")
     add("--batch", type=positive, help="default 16")
     add("--rate", type=float, help="learning rate, where it is highest (default 1e-3)")
+    add("--deep", type=float, metavar="W", help="deep supervision: weight of the loss of the decoder's next stage, "
+        "halved for each coarser one (default 0: off)")  # fmt: skip
     add("--seed", type=int, help="default 1")
     add("--split", choices=("patient", "slice"), help="what is held out; by slice, a patient's other slices are "
         "trained on (default patient; the paper: slice)")  # fmt: skip

@@ -33,6 +33,7 @@ class Recipe:
     stop_patience: int = 7  # of the plateau: epochs without improvement that end the run
     weight_decay: float = 1e-2  # AdamW; 0 is Adam (the paper)
     dice: float = 1.0  # weight of the soft Dice loss beside cross-entropy (the paper: none)
+    deep: float = 0.0  # weight of the loss of the decoder's next stage, halved for each coarser one (the paper: none)
     augment: bool = True  # mirrors, turns, scales, intensities (the paper: none)
     ema: float = 0.998  # decay of the averaged weights that are validated and saved; 0: no average (the paper)
     split: str = "patient"  # who is held out: patients, or "slice", single slices (the paper)

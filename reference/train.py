@@ -31,6 +31,7 @@ from edge_runtime.images import write_file
 
 from .data import SPLITS, Slice, augment, read_arrays, read_folder
 from .heldout import check_start, write_split
+from .loss import add_heads, deep_loss
 from .metrics import Scores
 from .nets import build_net
 from .paper import follow_plateau
@@ -115,13 +116,14 @@ class Learner:
 
     def __init__(self, model: keras.Model, recipe: Recipe, steps: int) -> None:
         self.model, self.recipe, self.steps = model, recipe, max(1, steps)
+        self.net = add_heads(model) if recipe.deep else model  # what is trained; the model alone is validated and saved
         self.plateau = recipe.rate  # the epoch's rate, where the schedule follows the validation
         if recipe.weight_decay:
             self.optimizer = keras.optimizers.AdamW(recipe.rate, weight_decay=recipe.weight_decay)
             self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         else:
             self.optimizer = keras.optimizers.Adam(recipe.rate)
-        self.optimizer.build(model.trainable_variables)
+        self.optimizer.build(self.net.trainable_variables)
         self.averages = [tf.Variable(v.value, trainable=False) for v in model.weights]
         self.done = 0
         # One trace per image size; reduce_retracing would merge them into a slower dynamic shape.
@@ -141,10 +143,11 @@ class Learner:
     def take_step(self, images: Any, masks: Any) -> Any:
         """Take one optimizer step on images (N, H, W, C) and masks (N, H, W, 1); return the loss."""
         with tf.GradientTape() as tape:
-            probability = tf.cast(self.model(images, training=True), tf.float32)
-            loss = segmentation_loss(masks, probability, self.recipe.dice)
-        gradients = tape.gradient(loss, self.model.trainable_variables)
-        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+            outputs = self.net(images, training=True)
+            probabilities = outputs if self.recipe.deep else [outputs]
+            loss = deep_loss(masks, probabilities, self.recipe.dice, self.recipe.deep)
+        gradients = tape.gradient(loss, self.net.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.net.trainable_variables, strict=True))
         steps = tf.cast(self.optimizer.iterations, tf.float32)
         decay = tf.minimum(self.recipe.ema, (1 + steps) / (10 + steps))  # so that the random start is soon forgotten
         for average, weight in zip(self.averages, self.model.weights, strict=True):
@@ -176,7 +179,7 @@ class Learner:
 
     def variables(self) -> list[Any]:
         """Return everything that a resumed run must find as it was."""
-        return [*self.model.weights, *self.optimizer.variables, *self.averages]
+        return [*self.net.weights, *self.optimizer.variables, *self.averages]
 
     def save(self, path: Path, facts: dict[str, float]) -> None:
         """Write the state file, whole or not at all."""
@@ -209,18 +212,6 @@ def score_arrays(
         for one, mask, kind in zip(probability, masks[start:stop], kinds[start:stop], strict=False):
             scores.add(one > 0.5, mask > 0, kind)
     return scores.summary()
-
-
-def segmentation_loss(masks: Any, probability: Any, dice: float) -> Any:
-    """Return binary cross-entropy plus `dice` times the batch's soft Dice loss.
-
-    The batch as one image: a slice without tumour has no Dice of its own.
-    Source: Milletari et al. 2016 (V-Net), equation 3, with plain sums in the denominator.
-    """
-    p = tf.clip_by_value(probability, 1e-6, 1 - 1e-6)
-    entropy = -tf.reduce_mean(masks * tf.math.log(p) + (1 - masks) * tf.math.log(1 - p))
-    overlap = (2 * tf.reduce_sum(masks * p) + 1) / (tf.reduce_sum(masks) + tf.reduce_sum(p) + 1)
-    return entropy + dice * (1 - overlap)
 
 
 def draw_batches(

@@ -227,7 +227,7 @@ def test_imagenet_is_what_keras_itself_loads(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_ablation_undoes_what_it_is_called() -> None:
-    """A choice differs from ours in its own fields alone; the last is the paper's, but for the split and the sizes."""
+    """A choice differs from ours in its own fields alone."""
     base = Recipe(width=0.125, size=64, epochs=8)
     ours = asdict(base)
     for choice, undone in ablate.CHOICES.items():

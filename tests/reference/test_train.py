@@ -17,10 +17,11 @@ keras = pytest.importorskip("keras")
 
 from edge_runtime.errors import UsageError  # noqa: E402
 from reference.evaluate import evaluate, find_slices, load_predictor  # noqa: E402
+from reference.loss import add_heads, deep_loss, segmentation_loss  # noqa: E402
 from reference.metrics import Scores  # noqa: E402
 from reference.phantom import draw_folder  # noqa: E402
 from reference.resunet import build_resunet  # noqa: E402
-from reference.train import Recipe, check_run, save_float32, segmentation_loss  # noqa: E402
+from reference.train import Recipe, check_run, save_float32, train  # noqa: E402
 from reference.weights import take_weights  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +166,51 @@ def test_loss_rewards_the_right_mask() -> None:
     assert right < 0.01 < 1 < wrong < 100
     empty = np.zeros_like(masks)
     assert float(segmentation_loss(empty, empty, 1.0)) < 0.01
+
+
+def naive_loss(masks: np.ndarray, p: np.ndarray) -> float:
+    """Cross-entropy plus soft Dice, pixel by pixel."""
+    pairs = [(float(t), min(max(float(q), 1e-6), 1 - 1e-6)) for t, q in zip(masks.ravel(), p.ravel(), strict=True)]
+    entropy = -sum(t * np.log(q) + (1 - t) * np.log(1 - q) for t, q in pairs) / len(pairs)
+    overlap = (2 * sum(t * q for t, q in pairs) + 1) / (sum(t for t, _ in pairs) + sum(q for _, q in pairs) + 1)
+    return float(entropy + 1 - overlap)
+
+
+def test_deep_supervision_weighs_each_stage_half_as_much_as_the_finer_one() -> None:
+    """It is the mask's loss, 0.6 of the next stage's, 0.3 of the one after; a coarse pixel's truth is its share."""
+    rng = np.random.default_rng(3)
+    masks = (rng.random((2, 8, 8, 1)) > 0.7).astype("f")
+    outputs = [rng.random((2, side, side, 1)).astype("f") for side in (8, 4, 2)]
+    halved = masks.reshape(2, 4, 2, 4, 2, 1).mean(axis=(2, 4))
+    quartered = masks.reshape(2, 2, 4, 2, 4, 1).mean(axis=(2, 4))
+    told = naive_loss(masks, outputs[0]) + 0.6 * naive_loss(halved, outputs[1])
+    told += 0.3 * naive_loss(quartered, outputs[2])
+    assert float(deep_loss(masks, outputs, 1.0, 0.6)) == pytest.approx(told, rel=1e-5)
+
+
+def test_heads_are_added_beside_the_net() -> None:
+    """A full-size decoder gets three more masks, a slim one two; the net's own mask and weights stay what they are."""
+    x = np.random.default_rng(0).random((1, 64, 64, 1)).astype("f")
+    for slim, sides in ((False, [64, 32, 16, 8]), (True, [64, 16, 8])):
+        net = build_resunet("ag", 0.125, 64, 1, slim=slim)
+        weights = len(net.weights)
+        deep = add_heads(net)
+        assert [shape[1] for shape in deep.output_shape] == sides
+        assert len(net.weights) == weights == len(deep.weights) - 2 * (len(sides) - 1)
+        np.testing.assert_array_equal(deep(x)[0], net(x))
+
+
+def test_a_net_trained_deep_is_saved_without_its_heads(drawn: Path, tmp_path: Path) -> None:
+    """A run with deep supervision goes on after its first epoch, and what it saves has one output and no new layer."""
+    recipe = Recipe(width=0.125, size=32, colour="grey", epochs=2, batch=8, deep=0.5)
+    model = tmp_path / "deep.keras"
+    train(recipe, [drawn], [], model, until=1)
+    train(recipe, [drawn], [], model)
+    assert [row["epoch"] for row in read_log(model)] == ["1", "2"]
+    saved = keras.saving.load_model(model, compile=False)
+    plain = build_resunet("ag", 0.125, 32, 1)
+    assert saved.output_shape == (None, 32, 32, 1)
+    assert [layer.name for layer in saved.layers] == [layer.name for layer in plain.layers]
 
 
 def run_reference(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
