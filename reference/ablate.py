@@ -42,22 +42,33 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
-def ablate(base: Recipe, folders: Sequence[Path], out: Path, seeds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Train every choice with every seed; write OUT/ablation.json after each, and return what it holds."""
-    split_folders(base, folders)  # a folder that is unusable is refused before anything is written
+def ablate(
+    base: Recipe, folders: Sequence[Path], out: Path, seeds: int, only: str | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Train every choice with every seed; write OUT/ablation.json after each, and return what it holds.
+
+    only: ours and the choices with this text in their name, None: all. Raises: UsageError if none has.
+    """
+    chosen = [choice for choice in CHOICES if only is None or choice == "ours" or only in choice]
+    if chosen == ["ours"]:
+        raise UsageError(f"--only {only}", "no choice is called so", f"take from: {', '.join(CHOICES)}")
+    parts = split_folders(base, folders)  # a folder that is unusable is refused before anything is written
     out.mkdir(parents=True, exist_ok=True)
     path = out / "ablation.json"
     facts: dict[str, Any] = {
         "recipe": recipe_facts(base),
         "data": [folder.resolve().name for folder in folders],
+        "slices": [len(part) for part in parts],  # to train, validate and test on, with the first seed
         "runs": {},
     }
     begun = json.loads(path.read_text()) if path.is_file() else facts
-    if (begun["recipe"], begun["data"]) != (facts["recipe"], facts["data"]):
+    if any(begun.get(key) != facts[key] for key in ("recipe", "data", "slices")):
         raise UsageError(str(path), "begun with another recipe or other data", "use another -o or delete the folder")
     done: dict[str, Any] = begun["runs"]
     for seed in range(base.seed, base.seed + seeds):  # all choices of one seed first: any stop leaves whole columns
         for number, (choice, undone) in enumerate(CHOICES.items()):
+            if choice not in chosen:
+                continue
             key = f"{choice}, seed {seed}"
             if key not in done:
                 say(key)

@@ -52,6 +52,7 @@ def add_ablate(parser: argparse.ArgumentParser) -> None:
     add("--width", type=float, default=0.125, help="factor on all filters (default 0.125)")
     add("-o", "--output", type=Path, required=True, metavar="OUT", help="folder of the runs and of ablation.json")
     add("--seeds", type=positive, default=3, metavar="N", help="runs of each choice (default 3)")
+    add("--only", metavar="TEXT", help="train ours and the choices with this in their name (default: all)")
     add_recipe(parser)
 
 
@@ -161,7 +162,7 @@ def run_ablate(args: argparse.Namespace) -> int:
     """Measure what each choice of our recipe is worth."""
     from .ablate import ablate, to_markdown
 
-    print(to_markdown(ablate(make_recipe(args, TEST_SHARE), args.data, args.output, args.seeds, say)))
+    print(to_markdown(ablate(make_recipe(args, TEST_SHARE), args.data, args.output, args.seeds, args.only, say)))
     return 0
 
 

@@ -250,13 +250,30 @@ def test_an_ablation_goes_on_and_reports_its_own_numbers(tmp_path: Path, monkeyp
         return {"test_slices": 9, "cpu_seconds": 10.0, "binary_io_u": score, "tumour_iou": 0.1, "dice": 0.2}
 
     monkeypatch.setattr(ablate, "measure_choice", measure)
-    monkeypatch.setattr(ablate, "split_folders", lambda recipe, folders: None)
+    counts = [3, 1, 1]
+    monkeypatch.setattr(ablate, "split_folders", lambda recipe, folders: [[None] * count for count in counts])
     base = Recipe(width=0.125, size=64, epochs=8)
     with pytest.raises(KeyboardInterrupt):
-        ablate.ablate(base, [tmp_path], tmp_path / "out", 2, lambda text: None)
-    facts = ablate.ablate(base, [tmp_path], tmp_path / "out", 2, lambda text: None)
+        ablate.ablate(base, [tmp_path], tmp_path / "out", 2, None, lambda text: None)
+    facts = ablate.ablate(base, [tmp_path], tmp_path / "out", 2, None, lambda text: None)
     assert len(calls) == len(set(calls)) == 2 * len(ablate.CHOICES)
     with pytest.raises(UsageError, match="begun with another recipe"):
-        ablate.ablate(replace(base, size=96), [tmp_path], tmp_path / "out", 2, lambda text: None)
+        ablate.ablate(replace(base, size=96), [tmp_path], tmp_path / "out", 2, None, lambda text: None)
+    counts[0] += 1
+    with pytest.raises(UsageError, match="or other data"):
+        ablate.ablate(base, [tmp_path], tmp_path / "out", 2, None, lambda text: None)
     line = next(line for line in ablate.to_markdown(facts).splitlines() if line.startswith("| without augmentation"))
     assert "| 2 | 0.500 | -0.115 (-0.120 to -0.110) |" in line
+
+
+def test_an_ablation_of_one_choice_trains_ours_and_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--only deep` trains two nets; a name that no choice has is one line, before anything is written."""
+    scores = {"test_slices": 9, "cpu_seconds": 1.0, "binary_io_u": 0.5, "tumour_iou": 0.1, "dice": 0.2}
+    monkeypatch.setattr(ablate, "measure_choice", lambda recipe, folders, path: dict(scores))
+    monkeypatch.setattr(ablate, "split_folders", lambda recipe, folders: [[], [], []])
+    base = Recipe(width=0.125, size=64, epochs=8)
+    with pytest.raises(UsageError, match="no choice is called so"):
+        ablate.ablate(base, [tmp_path], tmp_path / "out", 1, "depth", lambda text: None)
+    assert not (tmp_path / "out").exists()
+    facts = ablate.ablate(base, [tmp_path], tmp_path / "out", 1, "deep", lambda text: None)
+    assert [run["choice"] for run in facts["runs"].values()] == ["ours", "with deep supervision"]
