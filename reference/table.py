@@ -26,7 +26,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_runtime.contract import read_contract
 from edge_runtime.errors import EdgeSegError, OutputError, UsageError
 from edge_runtime.images import read_image, write_file
 from edge_runtime.machine import read_machine
@@ -40,11 +39,11 @@ from .heldout import check_start
 from .phantom import write_labels
 from .recipe import ATTENTIONS
 from .rounds import Plan, Say, read_rows
+from .timing import ENGINES, judge_timing, measure_speed, pick_timed
 from .verdicts import judge_goals
 
 FORMAT = "edge-seg-table/1"
-ENGINES = ("keras-fp32", "litert-fp32", "litert-drq")
-TIMED = 16  # test slices that are timed on
+RECIPES = ("fp32", "drq")  # of the two that are converted
 Facts = dict[str, Any]
 
 
@@ -57,12 +56,13 @@ def make_table(plan: Plan, threads: int, timing: str, beside: Path | None, say: 
     """
     parts = split_data(plan)
     test = write_test(parts[2], plan.runs / "test")
-    variants = {}
-    for name in ATTENTIONS:
-        if (plan.runs / f"{name}.keras").is_file():
-            variants[name] = measure_variant(plan, name, test, threads, timing, say)
-        else:
-            variants[name] = {"why": "not trained yet"}
+    trained = [name for name in ATTENTIONS if (plan.runs / f"{name}.keras").is_file()]
+    for name in trained:  # all at once: converting times layers, and scoring takes long enough for other work beside it
+        convert_variant(plan, name, threads, say)
+    variants = {
+        name: measure_variant(plan, name, test, threads, timing, say) if name in trained else {"why": "not trained yet"}
+        for name in ATTENTIONS
+    }
     facts = {
         "format": FORMAT,
         "created": now_text(),
@@ -129,21 +129,28 @@ def write_test(test: Sequence[Slice], dest: Path) -> Path:
     return dest
 
 
-def measure_variant(plan: Plan, name: str, test: Path, threads: int, timing: str, say: Say) -> Facts:
-    """Return what is known of a variant, measuring what is not there yet for these weights and threads."""
+def convert_variant(plan: Plan, name: str, threads: int, say: Say) -> Facts:
+    """Return what is known of a variant with these weights and threads, its `.tflite` files made where they lack."""
     model, path = plan.runs / f"{name}.keras", plan.runs / f"{name}.row.json"
     digest = hash_file(model)
     known: Facts = json.loads(path.read_text()) if path.is_file() else {}
     if (known.get("sha256"), known.get("threads")) != (digest, threads):
         known = {"sha256": digest, "threads": threads, "converted": {}, "scores": {}, "bench": None}
-    files = {"keras-fp32": model}
-    for recipe in ("fp32", "drq"):
-        files[f"litert-{recipe}"] = out = plan.runs / f"{name}.{recipe}.tflite"
+    for recipe in RECIPES:
+        out = plan.runs / f"{name}.{recipe}.tflite"
         if recipe not in known["converted"] or not out.is_file():
             say(f"{name}: converting to {recipe}")
             known["converted"][recipe] = convert(model, out, recipe)
             known["scores"].pop(f"litert-{recipe}", None)
             write_json(path, known)
+    return known
+
+
+def measure_variant(plan: Plan, name: str, test: Path, threads: int, timing: str, say: Say) -> Facts:
+    """Return what is known of a variant, measuring what is not there yet for these weights and threads."""
+    known, path = convert_variant(plan, name, threads, say), plan.runs / f"{name}.row.json"
+    model = plan.runs / f"{name}.keras"
+    files = {"keras-fp32": model, **{f"litert-{recipe}": plan.runs / f"{name}.{recipe}.tflite" for recipe in RECIPES}}
     slices = find_slices(test / "images", test / "masks", test / "labels.csv")
     for engine in ENGINES:
         if engine not in known["scores"]:
@@ -170,43 +177,6 @@ def convert(model: Path, out: Path, recipe: str) -> Facts:
     return {"sha256": hash_file(out), "bytes": out.stat().st_size}
 
 
-def pick_timed(test: Path, dest: Path) -> Path:
-    """Return a folder of links to some test images, spread evenly."""
-    if not dest.is_dir():
-        images = sorted((test / "images").iterdir())
-        making = dest.with_name(f".{dest.name}")
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir()
-        for image in images[:: max(1, len(images) // TIMED)][:TIMED]:
-            (making / image.name).symlink_to(image.resolve())
-        making.replace(dest)
-    return dest
-
-
-def measure_speed(model: Path, images: Path, threads: int) -> Facts:
-    """Benchmark as a user does: all engines in turns, each in its own process; return latency and memory by engine."""
-    out = model.with_suffix(".bench")
-    quiet = ("--no-report", "--no-pictures", "--force")
-    status, said = run_module("benchmarks", "run", model, "--images", images, "--threads", threads, "-o", out, *quiet)
-    if status not in (0, 3):
-        return {"why": f"python -m benchmarks ended with exit {status} ({said})"}
-    result = json.loads((out / "result.json").read_text())
-    keys = ("keras-fp32", f"fp32-litert-{threads}", f"drq-litert-{threads}")
-    return {
-        "validity": result["validity"],
-        "drq_sha256": result["model"]["contract"]["model"]["sha256"],
-        "engines": {engine: pick_speed(result["subjects"][key]) for engine, key in zip(ENGINES, keys, strict=True)},
-    }
-
-
-def pick_speed(subject: Mapping[str, Any]) -> Facts:
-    """Return what the table shows of a benchmark's subject."""
-    if subject["status"] != "ok":
-        return {"why": subject["reason"]}
-    latency = {name: subject["latency"][name] for name in ("p50_ms", "interval_p50", "mean_ms", "n")}
-    return {**latency, "peak_rss_bytes": subject["memory"]["peak_rss_bytes"]}
-
-
 def describe_variant(plan: Plan, name: str, known: Mapping[str, Any], files: Mapping[str, Path]) -> Facts:
     """Return a variant's part of the table."""
     speeds = (known["bench"] or {}).get("engines", {})
@@ -221,16 +191,6 @@ def describe_variant(plan: Plan, name: str, known: Mapping[str, Any], files: Map
     log = read_rows(plan.runs / f"{name}.run")
     facts = {"epochs": len(log), "sha256": known["sha256"], "curve": [pick_epoch(row) for row in log], "rows": rows}
     return facts | {"timing": judge_timing(known["bench"] or {"why": "not timed"}, files["litert-drq"])}
-
-
-def judge_timing(bench: Mapping[str, Any], drq: Path) -> Facts:
-    """Return the benchmark's own verdict; it converts anew, and may have chosen another layout than is scored here."""
-    if "validity" not in bench:
-        return {"status": "none", "reasons": [bench["why"]]}
-    if read_contract(drq).model.sha256 == bench["drq_sha256"]:
-        return dict(bench["validity"])
-    reasons = [*bench["validity"]["reasons"], "the DRQ file timed has another layout than the one scored"]
-    return {"status": "inconclusive", "reasons": reasons}
 
 
 def pick_epoch(row: Mapping[str, str]) -> Facts:

@@ -23,7 +23,7 @@ pytest.importorskip("keras")
 from edge_runtime.contract import read_contract
 from edge_runtime.errors import EdgeSegError, OutputError
 from edge_runtime.models import DEFAULT
-from reference import rounds, table
+from reference import rounds, table, timing
 from reference.__main__ import main
 from reference.page import HEADS, list_rows, to_html, to_markdown
 from reference.paper import PAPER
@@ -117,7 +117,7 @@ def make_facts(seed: int = 0, **scores: float) -> dict[str, Any]:
             {"epoch": i, "size": 96 if i < 3 else 224, "loss": 1 / i, "val_binary_io_u": 0.5 + i / 20}
             for i in (1, 2, 3)
         ]
-        rows = {engine: row(engine) for engine in table.ENGINES}
+        rows = {engine: row(engine) for engine in timing.ENGINES}
         variants[name] = {"epochs": 3, "curve": curve, "rows": rows, "timing": {"status": "valid", "reasons": []}}
     counts = {"slices": 10, "patients": 4, "kinds": {"glioma": 6, "none": 4}}
     return {
@@ -206,18 +206,20 @@ def test_speed_and_memory_are_the_benchmarks(tmp_path: Path, monkeypatch: pytest
         shutil.copy(BENCHMARK, out / "result.json")
         return 3, ""  # inconclusive: written all the same
 
-    monkeypatch.setattr(table, "run_module", run)
+    monkeypatch.setattr(timing, "run_module", run)
     result = json.loads(BENCHMARK.read_text())
-    found = table.measure_speed(tmp_path / "m.keras", tmp_path, 2)
+    found = timing.measure_speed(tmp_path / "m.keras", tmp_path, 2)
     assert found["validity"] == result["validity"]
-    assert table.judge_timing(found | {"drq_sha256": read_contract(DEFAULT).model.sha256}, DEFAULT) == found["validity"]
-    assert "another layout" in table.judge_timing(found | {"drq_sha256": "0"}, DEFAULT)["reasons"][-1]
+    assert (
+        timing.judge_timing(found | {"drq_sha256": read_contract(DEFAULT).model.sha256}, DEFAULT) == found["validity"]
+    )
+    assert "another layout" in timing.judge_timing(found | {"drq_sha256": "0"}, DEFAULT)["reasons"][-1]
     for engine, key in (("keras-fp32", "keras-fp32"), ("litert-fp32", "fp32-litert-2"), ("litert-drq", "drq-litert-2")):
         its = result["subjects"][key]
         assert found["engines"][engine]["p50_ms"] == its["latency"]["p50_ms"]
         assert found["engines"][engine]["peak_rss_bytes"] == its["memory"]["peak_rss_bytes"]
-    monkeypatch.setattr(table, "run_module", lambda *arguments: (1, "edge-bench: error: no"))
-    assert table.measure_speed(tmp_path / "m.keras", tmp_path, 2) == {
+    monkeypatch.setattr(timing, "run_module", lambda *arguments: (1, "edge-bench: error: no"))
+    assert timing.measure_speed(tmp_path / "m.keras", tmp_path, 2) == {
         "why": "python -m benchmarks ended with exit 1 (edge-bench: error: no)"
     }
 
