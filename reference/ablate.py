@@ -39,6 +39,8 @@ CHOICES: dict[str, dict[str, Any]] = {
         name: getattr(PAPER, name) for name in ("dice", "augment", "schedule", "ema", "weight_decay", "warm_up")
     },
     "with deep supervision": {"deep": 0.5},
+    "with half of the slices in another's contrast": {"match": 0.5},
+    "with half of the lesions covered": {"cover": 0.5},
 }
 
 

@@ -70,6 +70,9 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     add("--rate", type=float, help="learning rate, where it is highest (default 1e-3)")
     add("--deep", type=float, metavar="W", help="deep supervision: weight of the loss of the decoder's next stage, "
         "halved for each coarser one (default 0: off)")  # fmt: skip
+    add("--match", type=chance, metavar="P", help="show this share of the slices in another's contrast (default 0)")
+    add("--cover", type=chance, metavar="P", help="cover this share of the lesions by the mirrored other half, where "
+        "that can be done, and ask for an empty mask (default 0)")  # fmt: skip
     add("--seed", type=int, help="default 1")
     add("--split", choices=("patient", "slice"), help="what is held out; by slice, a patient's other slices are "
         "trained on (default patient; the paper: slice)")  # fmt: skip
@@ -100,6 +103,14 @@ def share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 0.5:
         raise argparse.ArgumentTypeError(f"{text} is not from 0 to 0.5")
+    return value
+
+
+def chance(text: str) -> float:
+    """Return a probability."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
     return value
 
 

@@ -35,6 +35,8 @@ class Recipe:
     dice: float = 1.0  # weight of the soft Dice loss beside cross-entropy (the paper: none)
     deep: float = 0.0  # weight of the loss of the decoder's next stage, halved for each coarser one (the paper: none)
     augment: bool = True  # mirrors, turns, scales, intensities (the paper: none)
+    match: float = 0.0  # share of the slices that are shown in another training slice's contrast (the paper: none)
+    cover: float = 0.0  # share of the lesions that are covered where they can be, the mask empty (the paper: none)
     ema: float = 0.998  # decay of the averaged weights that are validated and saved; 0: no average (the paper)
     split: str = "patient"  # who is held out: patients, or "slice", single slices (the paper)
     share: float = 0.2  # of each class's patients, or of the slices, held out for validation

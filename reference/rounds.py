@@ -66,8 +66,8 @@ def train_turn(plan: Plan, name: str, goal: int) -> None:
 
 # What `train` takes on its command line; the rest is the named recipe's.
 OPTIONS = (
-    "width", "size", "colour", "epochs", "small_epochs", "small_size", "batch", "rate", "deep", "split", "test_share",
-    "seed", "precision", "weights",
+    "width", "size", "colour", "epochs", "small_epochs", "small_size", "batch", "rate", "deep", "match", "cover",
+    "split", "test_share", "seed", "precision", "weights",
 )  # fmt: skip
 
 

@@ -11,72 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from edge_runtime.images import read_image
-from edge_runtime.preprocess import resize_area
 
+from .changes import Change, cover_lesion, match_contrast, mirror, zoom
 from .data import Slice
 from .evaluate import Predictor, Probability, flip_average, read_truth
 from .intervals import compare, summarize
 from .metrics import Mask, Row, Scores, score_slice
-from .shape import Grey, find_axis, find_head, reflect, to_grey8
+from .shape import to_grey8
 
 SEED = 20251121
-MARGIN = 0.04  # of the head's size: how far around a lesion the other half is laid over it
-Change = Callable[[Grey, Mask, Grey | None], "tuple[Grey, Mask] | None"]
-
-
-def mirror(image: Grey, truth: Mask, other: Grey | None) -> tuple[Grey, Mask]:
-    """Return image and mask with left and right exchanged."""
-    return np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(truth[:, ::-1])
-
-
-def zoom(image: Grey, truth: Mask, factor: float) -> tuple[Grey, Mask] | None:
-    """Return image and mask enlarged by `factor` about the centre of a frame that stays as it is.
-
-    Below 1 air surrounds the smaller head. Above 1 the rim is cut off; None if more than a tenth of the lesion was.
-    """
-    height, width = image.shape
-    sides = max(1, round(height * factor)), max(1, round(width * factor))
-    pixels = fit(np.rint(resize_area(image.astype(np.float32), *sides)), height, width).astype(np.uint8)
-    lesion = fit(resize_area(truth.astype(np.float32), *sides) >= 0.5, height, width)
-    kept = np.count_nonzero(lesion) / factor**2
-    return None if kept < 0.9 * np.count_nonzero(truth) else (pixels, lesion)
-
-
-def fit(values: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
-    """Return (h, w) values cut or filled up with 0 to (height, width), the centre kept."""
-    for axis, side in ((0, height), (1, width)):
-        over = values.shape[axis] - side
-        if over > 0:
-            values = np.take(values, range(over // 2, over // 2 + side), axis)
-        elif over < 0:
-            before = -over // 2
-            values = np.pad(values, [(before, -over - before) if k == axis else (0, 0) for k in (0, 1)])
-    return values
-
-
-def match_contrast(image: Grey, truth: Mask, other: Grey | None) -> tuple[Grey, Mask] | None:
-    """Return the image with its head's brightnesses spread like those of the other image's head; None without a head.
-
-    Air is left alone: how much of it a frame holds would otherwise move every grey value.
-    Source: Gonzalez and Woods, Digital Image Processing, 3.3 (histogram matching).
-    """
-    ours, theirs = find_head(image), None if other is None else find_head(other)
-    if ours is None or theirs is None or other is None:
-        return None
-    counts = np.bincount(image[ours.mask], minlength=256) / np.count_nonzero(ours.mask)
-    goal = np.bincount(other[theirs.mask], minlength=256) / np.count_nonzero(theirs.mask)
-    # A grey value goes where its middle rank lies in the other image.
-    levels = np.interp(np.cumsum(counts) - counts / 2, np.cumsum(goal) - goal / 2, np.arange(256))
-    matched = image.copy()
-    matched[ours.mask] = np.rint(levels).astype(np.uint8)[image[ours.mask]]
-    return matched, truth
-
-
 OWN, OTHER = "contrast of its own source", "contrast of the other source"
 CHANGES: Mapping[str, Change] = {
     "mirrored": mirror,
@@ -85,29 +31,6 @@ CHANGES: Mapping[str, Change] = {
     OWN: match_contrast,
     OTHER: match_contrast,
 }
-
-
-def cover_lesion(image: Grey, lesion: Mask) -> tuple[Grey, Mask] | None:
-    """Return the image with the lesion's place taken from the mirrored other half, and that place (H, W).
-
-    The edge is blended. None where that cannot be done: no symmetric head (sagittal or tilted slices), or a lesion
-    that comes nearer to the axis than the margin, so that its mirror image would show it again.
-    """
-    head = find_head(image)
-    if head is None or not lesion.any():
-        return None
-    axis = find_axis(image, head, lesion)
-    if axis is None:
-        return None
-    twice, margin = round(2 * axis), max(2, round(MARGIN * head.size))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
-    place = cv2.dilate(lesion.astype(np.uint8), disc) > 0
-    if (place & reflect(place, twice)).any():
-        return None
-    share = cv2.GaussianBlur(place.astype(np.float32), (0, 0), margin / 3)
-    share[lesion] = 1
-    covered = image * (1 - share) + reflect(image, twice) * share
-    return np.rint(covered).astype(np.uint8), place
 
 
 def check_changes(

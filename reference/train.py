@@ -11,8 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ import tensorflow as tf
 from edge_runtime.errors import UsageError
 from edge_runtime.images import write_file
 
-from .data import SPLITS, Slice, augment, read_arrays, read_folder
+from .batches import draw_batches
+from .data import SPLITS, Slice, read_arrays, read_folder
 from .heldout import check_start, write_split
 from .loss import add_heads, deep_loss
 from .metrics import Scores
@@ -212,30 +212,6 @@ def score_arrays(
         for one, mask, kind in zip(probability, masks[start:stop], kinds[start:stop], strict=False):
             scores.add(one > 0.5, mask > 0, kind)
     return scores.summary()
-
-
-def draw_batches(
-    arrays: tuple[np.ndarray, np.ndarray], recipe: Recipe, epoch: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield batches, (N, H, W, C) and (N, H, W, 1) float32, each prepared, and augmented, while the last one trains."""
-    images, masks = arrays
-    batch, seed = recipe.batch, (recipe.seed, epoch)
-    order = np.random.default_rng(seed).permutation(len(images))
-    groups = [order[start : start + batch] for start in range(0, len(order) - batch + 1, batch)]
-
-    def prepare(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if not recipe.augment:
-            return images[group].astype(np.float32) / 255, masks[group].astype(np.float32)[..., None]
-        pairs = [augment(images[i], masks[i], np.random.default_rng((*seed, int(i)))) for i in group]
-        return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
-
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(prepare, groups[0]) if groups else None
-        for group in [*groups[1:], None]:
-            assert following is not None
-            ready = following.result()
-            following = pool.submit(prepare, group) if group is not None else None
-            yield ready
 
 
 def save_float32(weights: list[np.ndarray], recipe: Recipe, path: Path) -> None:

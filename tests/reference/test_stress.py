@@ -8,21 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
+from reference.changes import cover_lesion, match_contrast, mirror, zoom
 from reference.data import Slice
 from reference.phantom import draw_phantom
 from reference.shape import find_head
-from reference.stress import (
-    OTHER,
-    OWN,
-    check_changes,
-    check_covered,
-    check_flip,
-    cover_lesion,
-    draw_partners,
-    match_contrast,
-    mirror,
-    zoom,
-)
+from reference.stress import OTHER, OWN, check_changes, check_covered, check_flip, draw_partners
 
 SIDE = 96
 Array = np.ndarray
