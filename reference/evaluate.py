@@ -71,6 +71,7 @@ def load_predictor(model: Path, threads: int | None = None) -> tuple[Predictor, 
 def load_keras(path: Path) -> Predictor:
     """Return a function from an image to its lesion probability, by Keras, preprocessed as on the device."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # as conversion does, whose reference Keras is
     import keras
     import tensorflow as tf
 
