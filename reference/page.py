@@ -101,9 +101,9 @@ def list_goals(table: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for goal in table["goals"]:
         value = goal["value"]
-        by = f" by {goal['missed_by']:.4f}" if goal["missed_by"] is not None else ""
+        by = f" by {goal['missed_by']:.5f}" if goal["missed_by"] is not None else ""
         why = f": {goal['why']}" if goal.get("why") else ""
-        rows.append([goal["goal"], NAMES[goal["variant"]], tell(value, ".4f"), goal["verdict"] + by + why])
+        rows.append([goal["goal"], NAMES[goal["variant"]], tell(value, ".5f"), goal["verdict"] + by + why])
     return rows
 
 

@@ -25,7 +25,7 @@ from edge_runtime.errors import EdgeSegError, OutputError
 from edge_runtime.models import DEFAULT
 from reference import rounds, table, timing
 from reference.__main__ import main
-from reference.page import HEADS, list_rows, to_html, to_markdown
+from reference.page import HEADS, list_notes, list_rows, to_html, to_markdown
 from reference.paper import PAPER
 from reference.phantom import draw_folder
 from reference.recipe import ATTENTIONS, Recipe
@@ -282,3 +282,15 @@ def test_another_test_set_is_refused(made: Path) -> None:
     other = table.split_data(replace(plan, recipe=Recipe(test_share=0.2, seed=2), data=(made.parent / "drawn",)))
     with pytest.raises(OutputError, match="other slices"):
         table.write_test(other[2], made / "test")
+
+
+def test_the_committed_table_says_what_its_json_says() -> None:
+    """docs/table: all four variants, trained equally long; page and verdicts are those of its table.json."""
+    folder = ROOT / "docs" / "table"
+    facts = json.loads((folder / "table.json").read_text())
+    assert all(set(facts["variants"][name]["rows"]) == set(timing.ENGINES) for name in ATTENTIONS)
+    assert find_uneven(facts) == ""
+    assert judge_goals(facts) == facts["goals"]
+    assert (folder / "table.md").read_text() == to_markdown(facts)
+    start = next(text for text in list_notes(facts) if text.startswith("Epochs trained"))
+    assert html.escape(start) in (folder / "table.html").read_text()
