@@ -93,7 +93,7 @@ class Service:
                     write_journal(place.out / JOURNAL, ())
                 self.about = {"model": crew.contract.model.id, "model_sha256": crew.contract.model.sha256}
                 self.about |= {"engine": crew.facts["engine"]["name"], "threads": crew.facts["engine"]["threads"]}
-                self.enter("idle")
+                self.write_health()  # "starting" until what was done before is known
                 self.notifier.tell("READY=1")
                 while not self.halt.is_set():
                     try:

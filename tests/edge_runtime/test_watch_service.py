@@ -295,3 +295,24 @@ def test_a_days_worth_of_files_does_not_grow_it(tmp_path: Path, monkeypatch: pyt
     done, memory = np.array(counts[len(counts) // 4 :], float).T
     slope = float(np.polyfit(done, memory, 1)[0])
     assert slope < 100, f"{slope:.0f} bytes an image"
+
+
+def test_it_is_idle_only_once_it_knows_what_was_done_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a long journal is read the service says that it is starting: its counts and its table are not right yet."""
+    place = Place(tmp_path / "in", tmp_path / "out", False, 0.0)
+    place.inbox.mkdir()
+    seen = []
+    restore = Service.restore
+
+    def watched_restore(service: Service, names: list[str]) -> dict[str, str]:
+        seen.append(json.loads((place.out / "health.json").read_text())["state"])
+        return restore(service, names)
+
+    def rest(service: Service, seconds: float) -> None:
+        seen.append(json.loads((place.out / "health.json").read_text())["state"])
+        service.stop()
+
+    monkeypatch.setattr(Service, "restore", watched_restore)
+    monkeypatch.setattr(Service, "rest", rest)
+    Service(place, Options(gallery=False), lambda beat: FakeCrew(), lambda *_: {}, print).run()
+    assert seen == ["starting", "idle"]
