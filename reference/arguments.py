@@ -68,7 +68,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     add("--small-size", type=side, help="default 128")
     add("--batch", type=positive, help="default 16")
     add("--rate", type=float, help="learning rate, where it is highest (default 1e-3)")
-    add("--deep", type=float, metavar="W", help="deep supervision: weight of the loss of the decoder's next stage, "
+    add("--deep", type=weight, metavar="W", help="deep supervision: weight of the loss of the decoder's next stage, "
         "halved for each coarser one (default 0: off)")  # fmt: skip
     add("--match", type=chance, metavar="P", help="show this share of the slices in another's contrast (default 0)")
     add("--cover", type=chance, metavar="P", help="cover this share of the lesions by the mirrored other half, where "
@@ -100,17 +100,24 @@ def side(text: str) -> int:
 
 def share(text: str) -> float:
     """Return a share from 0 to 0.5."""
-    value = float(text)
-    if not 0 <= value <= 0.5:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 0.5")
-    return value
+    return within(text, 0.5)
 
 
 def chance(text: str) -> float:
     """Return a probability."""
+    return within(text, 1)
+
+
+def weight(text: str) -> float:
+    """Return what a loss is multiplied by: 0 to 10."""
+    return within(text, 10)
+
+
+def within(text: str, most: float) -> float:
+    """Return a number from 0 to `most`."""
     value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    if not 0 <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {most:g}")
     return value
 
 

@@ -68,6 +68,10 @@ def test_flags_override_the_named_recipe() -> None:
     assert read("--recipe paper") == PAPER
     given = read("--recipe paper --split patient --epochs 3 --attention se --test-share 0")
     assert given == replace(PAPER, split="patient", epochs=3, attention="se", test_share=0.0)
+    assert read("--precision float32 --deep 0.5 --match 1 --cover 0") == Recipe(deep=0.5, match=1.0)
+    for text in ("--deep -1", "--match 1.5", "--cover nan", "--test-share 0.6"):
+        with pytest.raises(SystemExit):
+            read(text)
 
 
 @pytest.fixture(scope="module")
