@@ -57,10 +57,12 @@ def make_table(plan: Plan, threads: int, timing: str, beside: Path | None, say: 
     parts = split_data(plan)
     test = write_test(parts[2], plan.runs / "test")
     trained = [name for name in ATTENTIONS if (plan.runs / f"{name}.keras").is_file()]
-    for name in trained:  # all at once: converting times layers, and scoring takes long enough for other work beside it
-        convert_variant(plan, name, threads, say)
+    # All at once: converting times layers, and scoring takes long enough for other work beside it.
+    known = {name: convert_variant(plan, name, threads, say) for name in trained}
     variants = {
-        name: measure_variant(plan, name, test, threads, timing, say) if name in trained else {"why": "not trained yet"}
+        name: measure_variant(plan, name, known[name], test, threads, timing, say)
+        if name in known
+        else {"why": "not trained yet"}
         for name in ATTENTIONS
     }
     facts = {
@@ -146,10 +148,9 @@ def convert_variant(plan: Plan, name: str, threads: int, say: Say) -> Facts:
     return known
 
 
-def measure_variant(plan: Plan, name: str, test: Path, threads: int, timing: str, say: Say) -> Facts:
-    """Return what is known of a variant, measuring what is not there yet for these weights and threads."""
-    known, path = convert_variant(plan, name, threads, say), plan.runs / f"{name}.row.json"
-    model = plan.runs / f"{name}.keras"
+def measure_variant(plan: Plan, name: str, known: Facts, test: Path, threads: int, timing: str, say: Say) -> Facts:
+    """Return a converted variant's part of the table, adding to what is `known` of it what is not there yet."""
+    model, path = plan.runs / f"{name}.keras", plan.runs / f"{name}.row.json"
     files = {"keras-fp32": model, **{f"litert-{recipe}": plan.runs / f"{name}.{recipe}.tflite" for recipe in RECIPES}}
     slices = find_slices(test / "images", test / "masks", test / "labels.csv")
     for engine in ENGINES:
