@@ -405,3 +405,29 @@ def test_ten_conversions_do_not_grow_the_process(
         convert_model(folder / "net.keras", out=tmp_path / f"{i}.tflite", keep_float=0, upsample="keep", allow=SLOW)
         sizes.append(psutil.Process().memory_info().rss)
     assert sizes[9] - sizes[2] < 7 * 2e6, sizes
+
+
+def test_the_original_answers_without_onednn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment asks for, the child's TensorFlow runs without oneDNN: its answers may be off by 0.03."""
+    import convert
+
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    keras = pytest.importorskip("keras")
+    told = "oneDNN custom operations are on"
+    plain = subprocess.run([sys.executable, "-c", "import tensorflow"], capture_output=True, text=True)
+    if told not in plain.stderr:
+        pytest.skip("this TensorFlow has no oneDNN to turn on")
+    noise = []
+    real = convert.run_worker
+
+    def listen(work: Path, request: dict[str, Any]) -> dict[str, Any]:
+        facts = real(work, request)
+        noise.append((work / "noise.txt").read_text())
+        return facts
+
+    monkeypatch.setattr(convert, "run_worker", listen)
+    net = keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")])
+    net.save(tmp_path / "net.keras")
+    convert_model(tmp_path / "net.keras", "fp32", tmp_path / "net.tflite", allow=SLOW)
+    assert len(noise) == 1 and told not in noise[0]
