@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,11 +89,17 @@ def is_tflite(path: Path) -> bool:
 def list_candidates(models: Sequence[Path], grid: Grid, work: Path, say: Say) -> tuple[list[Candidate], list[Source]]:
     """Return what the given models amount to, subjects first, and the trained models among them.
 
-    An FP32 .tflite is a baseline wherever there is another model to compare with it.
+    An FP32 .tflite is a baseline wherever there is another model to compare with it. A .tflite that was made of a
+    trained model given beside it is what is measured of that model: it is not converted to that recipe again.
     Raises: ModelError, ContractError: a file that is no model or has no contract, or that convert refuses.
     """
     kinds = [is_tflite(path) for path in models]  # all of them, before the first is converted
     contracts = [read_contract(path, verify=True) if ready else None for path, ready in zip(models, kinds, strict=True)]
+    ready = {
+        (contract.source.sha256, contract.recipe): path
+        for path, contract in zip(models, contracts, strict=True)
+        if contract and has_report(path)
+    }
     found: list[Candidate] = []
     sources = []
     for number, (path, contract) in enumerate(zip(models, contracts, strict=True)):
@@ -103,7 +109,7 @@ def list_candidates(models: Sequence[Path], grid: Grid, work: Path, say: Say) ->
             )
             found += spread_out(path, path.name, contract, "subject" if first else "baseline", grid)
             continue
-        source = convert_source(path, work / f"source{number}", grid.trust, say)
+        source = convert_source(path, work / f"source{number}", grid.trust, ready, say)
         sources.append(source)
         stem = path.stem
         found += spread_out(source.drq, f"{stem}.drq.tflite", read_contract(source.drq), "subject", grid)
@@ -164,11 +170,27 @@ def name_apart(found: Sequence[Candidate]) -> list[Candidate]:
     return apart
 
 
-def convert_source(path: Path, work: Path, trust: str, say: Say) -> Source:
-    """Convert a trained model as a user does, to DRQ and to FP32. Raises: ModelError if convert refuses it."""
+def has_report(path: Path) -> bool:
+    """Tell whether the report beside a .tflite is that file's: it says what conversion added to the graph."""
+    try:
+        told = json.loads(path.with_suffix(".json").read_text())["model"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(told == describe_file(path, str(path))["sha256"])
+
+
+def convert_source(path: Path, work: Path, trust: str, ready: Mapping[tuple[str, str], Path], say: Say) -> Source:
+    """Convert a trained model as a user does, to DRQ and to FP32, but for what is ready by its hash and recipe.
+
+    Raises: ModelError if convert refuses it.
+    """
     work.mkdir()
+    digest = "" if path.is_dir() else str(describe_file(path, str(path))["sha256"])
     made = {}
     for recipe in ("drq", "fp32"):
+        if (digest, recipe) in ready:
+            made[recipe] = ready[digest, recipe]
+            continue
         say(f"converting {path} ({recipe})")
         made[recipe] = run_convert(path, work / f"{recipe}.tflite", recipe, trust)
     notes = json.loads(made["drq"].with_suffix(".json").read_text()).get("notes", [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
@@ -30,11 +31,13 @@ from edge_runtime.errors import ModelError
 GRID = Grid(("litert",), (1, 2), {"litert": sys.executable})
 
 
-def stamp(path: Path, recipe: str, content: bytes = b"") -> Path:
-    """A stamped file of the least bytes that pass for a TFLite model."""
+def stamp(path: Path, recipe: str, content: bytes = b"", source: str = "0" * 64) -> Path:
+    """A stamped file of the least bytes that pass for a TFLite model; source: hash of what it was made of."""
     from dataclasses import replace
 
-    path.write_bytes(stamp_contract(b"\0\0\0\0TFL3" + content, replace(make_contract(8), recipe=recipe)))
+    contract = make_contract(8)
+    contract = replace(contract, recipe=recipe, source=replace(contract.source, sha256=source))
+    path.write_bytes(stamp_contract(b"\0\0\0\0TFL3" + content, contract))
     return path
 
 
@@ -91,6 +94,27 @@ def test_a_tflite_is_measured_as_it_is(tmp_path: Path, commands: list[list[str]]
     found, _ = list_candidates([fp32, other], GRID, tmp_path, lambda text: None)
     assert [(one.file, one.role) for one in found[1:3]] == [("m.fp32.tflite", "subject"), ("n.fp32.tflite", "baseline")]
     assert not commands
+
+
+def test_a_file_made_of_the_trained_model_is_not_made_again(
+    tmp_path: Path, keras: Path, commands: list[list[str]]
+) -> None:
+    """Given beside it, with its report, it is what is measured; another model's file, or one without, is not."""
+    drq = stamp(tmp_path / "mine.drq.tflite", "drq", b"mine", hashlib.sha256(keras.read_bytes()).hexdigest())
+    list_candidates([keras, drq], GRID, tmp_path, lambda text: None)
+    assert len(commands) == 2  # without a report
+    digest = hashlib.sha256(drq.read_bytes()).hexdigest()
+    about = {"model": {"sha256": digest}, "notes": ["softmax appended to the graph"]}
+    drq.with_suffix(".json").write_text(json.dumps(about))
+    (tmp_path / "again").mkdir()
+    found, (source,) = list_candidates([keras, drq], GRID, tmp_path / "again", lambda text: None)
+    assert [command[5] for command in commands[2:]] == ["fp32"]
+    assert [(one.recipe, one.role) for one in found[1:3]] == [("drq", "subject"), ("fp32", "baseline")]
+    assert source.drq == drq and found[0].path == drq and source.append == "softmax" and len(found) == 4
+    (tmp_path / "other").mkdir()
+    keras.write_bytes(b"PK\x03\x04 and other weights")
+    found, _ = list_candidates([keras, drq], GRID, tmp_path / "other", lambda text: None)
+    assert [command[5] for command in commands[3:]] == ["drq", "fp32"] and len(found) == 6
 
 
 def test_models_of_one_recipe_are_told_apart(tmp_path: Path) -> None:
