@@ -142,6 +142,7 @@ def list_notes(table: Mapping[str, Any]) -> list[str]:
         "Mean IoU is Keras's BinaryIoU at 0.5: the mean of tumour and background over all pixels of all test slices, "
         "each at its image's own size. Dice and HD95 are means over slices; Table I has neither.",
         tell_training(table),
+        *tell_policy(table),
         f"Latency is the median of single inferences, tensor in, tensor out, {table['threads']} threads in every "
         "engine, all engines of a variant timed in turns; memory is the peak RSS of a process that does only this. The "
         "paper's seconds are means on a Tesla M10, of a runtime that it does not name.",
@@ -169,6 +170,19 @@ def tell_training(table: Mapping[str, Any]) -> str:
         f"{recipe['schedule']} from {recipe['rate']:g}, batch {recipe['batch']}, Dice weight {recipe['dice']:g}, "
         f"augmentation {'on' if recipe['augment'] else 'off'}.{began}{tell_rising(table)}"
     )
+
+
+def tell_policy(table: Mapping[str, Any]) -> list[str]:
+    """Return what conversion left float for the goal, where it was asked to."""
+    asked = {NAMES[name]: facts["policy"] for name, facts in table["variants"].items() if facts.get("policy")}
+    if not asked:
+        return []
+    said = [f"{name} {len(its['kept'])}{'' if its['met'] else ' (not met)'}" for name, its in asked.items()]
+    most = max(its["images"] for its in asked.values())
+    return [
+        f"DRQ is made with the goal as its policy, held on {most} validation slices, none of the test's: layers that "
+        f"hurt stay float until it is met. So many did: {', '.join(said)}."
+    ]
 
 
 def tell_rising(table: Mapping[str, Any]) -> str:

@@ -2,12 +2,12 @@
 
 RUNS/test is the test set as a data folder, RUNS/NAME.row.json what was measured of a variant, so that a killed run goes
 on where it was; RUNS/table.json all of it, which the page is made from. Conversion and benchmark are the commands that
-a user has.
+a user has; DRQ's has the table's own goal as its policy, held on RUNS/check: slices of the validation part.
 
 Specification of table.json, edge-seg-table/1: `recipe` and `start` of the training; `data` with the split and its
 counts; `machine`, `versions`, `threads`; `variants` by name, each with `epochs`, `curve` and `rows`, by engine, of
-scores, bytes, p50_ms and peak_rss_bytes, or `why` it has none; `goals` with their verdicts. What was not measured is
-null or absent, with a reason beside it.
+scores, bytes, p50_ms and peak_rss_bytes, and `policy`, what DRQ kept float for the goal; or `why` it has none; `goals`
+with their verdicts. What was not measured is null or absent, with a reason beside it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_runtime.errors import EdgeSegError, OutputError, UsageError
+from edge_runtime.errors import EdgeSegError, OutputError, PolicyError, UsageError
 from edge_runtime.images import read_image, write_file
 from edge_runtime.machine import read_machine
 from edge_runtime.summary import describe_host, now_text, own_version
@@ -40,10 +40,11 @@ from .phantom import write_labels
 from .recipe import ATTENTIONS
 from .rounds import Plan, Say, read_rows
 from .timing import ENGINES, judge_timing, measure_speed, pick_timed
-from .verdicts import judge_goals
+from .verdicts import MOST_LOST, judge_goals
 
 FORMAT = "edge-seg-table/1"
 RECIPES = ("fp32", "drq")  # of the two that are converted
+CHECKED = 64  # validation slices with a lesion, at most, on which the goal is DRQ's policy
 Facts = dict[str, Any]
 
 
@@ -55,10 +56,12 @@ def make_table(plan: Plan, threads: int, timing: str, beside: Path | None, say: 
     Raises: EdgeSegError if a folder is unusable or a variant cannot be converted.
     """
     parts = split_data(plan)
-    test = write_test(parts[2], plan.runs / "test")
+    test = write_slices(parts[2], plan.runs / "test")
+    checked = pick_checked(parts[1])
+    check = write_slices(checked, plan.runs / "check") if checked else None
     trained = [name for name in ATTENTIONS if (plan.runs / f"{name}.keras").is_file()]
     # All at once: converting times layers, and scoring takes long enough for other work beside it.
-    known = {name: convert_variant(plan, name, threads, say) for name in trained}
+    known = {name: convert_variant(plan, name, check, threads, say) for name in trained}
     variants = {
         name: measure_variant(plan, name, known[name], test, threads, timing, say)
         if name in known
@@ -105,12 +108,18 @@ def split_data(plan: Plan) -> list[list[Slice]]:
     return SPLITS[recipe.split](slices, (recipe.share, recipe.test_share), recipe.seed)
 
 
-def write_test(test: Sequence[Slice], dest: Path) -> Path:
-    """Make the test slices a data folder of links to their images, with empty masks for those without tumour.
+def pick_checked(validation: Sequence[Slice]) -> list[Slice]:
+    """Return some slices with a lesion, spread evenly over the patients."""
+    marked = sorted((item for item in validation if item.mask), key=lambda item: (item.patient, item.image.name))
+    return marked[:: math.ceil(len(marked) / CHECKED) or 1]
+
+
+def write_slices(slices: Sequence[Slice], dest: Path) -> Path:
+    """Make slices a data folder of links to their images, with empty masks for those without tumour.
 
     Raises: OutputError if the folder there holds others.
     """
-    names = {f"{item.patient.split('/')[0]}-{item.image.stem}": item for item in test}
+    names = {f"{item.patient.split('/')[0]}-{item.image.stem}": item for item in slices}
     there = dest / "labels.csv"
     if there.is_file():
         held = {line.split(",")[0] for line in there.read_text().splitlines()[1:]}
@@ -131,8 +140,11 @@ def write_test(test: Sequence[Slice], dest: Path) -> Path:
     return dest
 
 
-def convert_variant(plan: Plan, name: str, threads: int, say: Say) -> Facts:
-    """Return what is known of a variant with these weights and threads, its `.tflite` files made where they lack."""
+def convert_variant(plan: Plan, name: str, check: Path | None, threads: int, say: Say) -> Facts:
+    """Return what is known of a variant with these weights and threads, its `.tflite` files made where they lack.
+
+    check: the slices on which DRQ must meet the goal, if any layers left float make it do so.
+    """
     model, path = plan.runs / f"{name}.keras", plan.runs / f"{name}.row.json"
     digest = hash_file(model)
     known: Facts = json.loads(path.read_text()) if path.is_file() else {}
@@ -142,7 +154,7 @@ def convert_variant(plan: Plan, name: str, threads: int, say: Say) -> Facts:
         out = plan.runs / f"{name}.{recipe}.tflite"
         if recipe not in known["converted"] or not out.is_file():
             say(f"{name}: converting to {recipe}")
-            known["converted"][recipe] = convert(model, out, recipe)
+            known["converted"][recipe] = convert(model, out, recipe, check if recipe == "drq" else None)
             known["scores"].pop(f"litert-{recipe}", None)
             write_json(path, known)
     return known
@@ -150,8 +162,11 @@ def convert_variant(plan: Plan, name: str, threads: int, say: Say) -> Facts:
 
 def measure_variant(plan: Plan, name: str, known: Facts, test: Path, threads: int, timing: str, say: Say) -> Facts:
     """Return a converted variant's part of the table, adding to what is `known` of it what is not there yet."""
-    model, path = plan.runs / f"{name}.keras", plan.runs / f"{name}.row.json"
-    files = {"keras-fp32": model, **{f"litert-{recipe}": plan.runs / f"{name}.{recipe}.tflite" for recipe in RECIPES}}
+    path = plan.runs / f"{name}.row.json"
+    files = {
+        "keras-fp32": plan.runs / f"{name}.keras",
+        **{f"litert-{recipe}": plan.runs / f"{name}.{recipe}.tflite" for recipe in RECIPES},
+    }
     slices = find_slices(test / "images", test / "masks", test / "labels.csv")
     for engine in ENGINES:
         if engine not in known["scores"]:
@@ -161,21 +176,31 @@ def measure_variant(plan: Plan, name: str, known: Facts, test: Path, threads: in
             write_json(path, known)
     if timing == "again" or (timing == "keep" and "engines" not in (known["bench"] or {})):
         say(f"{name}: timing")
-        known["bench"] = measure_speed(model, pick_timed(test, plan.runs / "timed"), threads)
+        known["bench"] = measure_speed(files, pick_timed(test, plan.runs / "timed"), threads)
         write_json(path, known)
     return describe_variant(plan, name, known, files)
 
 
-def convert(model: Path, out: Path, recipe: str) -> Facts:
-    """Convert as a user does; return what the report beside the file says of it.
+def convert(model: Path, out: Path, recipe: str, check: Path | None) -> Facts:
+    """Convert as a user does; return the file's hash and size, and with `check` what the policy kept float.
 
-    A file that is no faster than its float32 is taken all the same: how fast it is, is a column of the table.
+    A file that is no faster than its float32 is taken all the same: how fast it is, is a column of the table. So is
+    one that misses the policy whatever is left float: what it loses is another.
     Raises: EdgeSegError if convert refuses it for anything else.
     """
-    status, said = run_module("convert", model, "-o", out, "--recipe", recipe, "--allow", "slower", "--force")
+    command = ("convert", model, "-o", out, "--recipe", recipe, "--allow", "slower", "--force")
+    policy = ("--check", check / "images", "--masks", check / "masks", "--max-iou-drop", MOST_LOST) if check else ()
+    status, said = run_module(*command, *policy)
+    if missed := bool(policy) and status == PolicyError.exit_code:
+        status, said = run_module(*command)
     if status:
         raise EdgeSegError(str(model), f"python -m convert ended with exit {status} ({said})")
-    return {"sha256": hash_file(out), "bytes": out.stat().st_size}
+    facts: Facts = {"sha256": hash_file(out), "bytes": out.stat().st_size}
+    if check is None:
+        return facts
+    drill = json.loads(out.with_suffix(".json").read_text())["drill_down"].get(recipe, {"kept": []})
+    images = sum(1 for _ in (check / "images").iterdir())
+    return facts | {"policy": {"images": images, "met": not missed, "kept": drill["kept"]}}
 
 
 def describe_variant(plan: Plan, name: str, known: Mapping[str, Any], files: Mapping[str, Path]) -> Facts:
@@ -191,6 +216,7 @@ def describe_variant(plan: Plan, name: str, known: Mapping[str, Any], files: Map
     }
     log = read_rows(plan.runs / f"{name}.run")
     facts = {"epochs": len(log), "sha256": known["sha256"], "curve": [pick_epoch(row) for row in log], "rows": rows}
+    facts["policy"] = known["converted"]["drq"].get("policy")
     return facts | {"timing": judge_timing(known["bench"] or {"why": "not timed"}, files["litert-drq"])}
 
 

@@ -30,11 +30,14 @@ def pick_timed(test: Path, dest: Path) -> Path:
     return dest
 
 
-def measure_speed(model: Path, images: Path, threads: int) -> Facts:
-    """Benchmark as a user does: all engines in turns, each in its own process; return latency and memory by engine."""
-    out = model.with_suffix(".bench")
-    quiet = ("--no-report", "--no-pictures", "--force")
-    status, said = run_module("benchmarks", "run", model, "--images", images, "--threads", threads, "-o", out, *quiet)
+def measure_speed(files: Mapping[str, Path], images: Path, threads: int) -> Facts:
+    """Benchmark as a user does: all engines in turns, each in its own process; return latency and memory by engine.
+
+    files: by engine, the trained model first and then what was made of it.
+    """
+    out = files["keras-fp32"].with_suffix(".bench")
+    how = ("--images", images, "--threads", threads, "-o", out, "--no-report", "--no-pictures", "--force")
+    status, said = run_module("benchmarks", "run", *(files[engine] for engine in ENGINES), *how)
     if status not in (0, 3):
         return {"why": f"python -m benchmarks ended with exit {status} ({said})"}
     result = json.loads((out / "result.json").read_text())
@@ -55,7 +58,7 @@ def pick_speed(subject: Mapping[str, Any]) -> Facts:
 
 
 def judge_timing(bench: Mapping[str, Any], drq: Path) -> Facts:
-    """Return the benchmark's own verdict; it converts anew, and may have chosen another layout than is scored here."""
+    """Return the benchmark's own verdict; one that was kept may be of another layout than is scored here."""
     if "validity" not in bench:
         return {"status": "none", "reasons": [bench["why"]]}
     if read_contract(drq).model.sha256 == bench["drq_sha256"]:

@@ -25,6 +25,7 @@ from edge_runtime.errors import EdgeSegError, OutputError
 from edge_runtime.models import DEFAULT
 from reference import rounds, table, timing
 from reference.__main__ import main
+from reference.data import Slice
 from reference.page import HEADS, list_notes, list_rows, to_html, to_markdown
 from reference.paper import PAPER
 from reference.phantom import draw_folder
@@ -208,7 +209,8 @@ def test_speed_and_memory_are_the_benchmarks(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(timing, "run_module", run)
     result = json.loads(BENCHMARK.read_text())
-    found = timing.measure_speed(tmp_path / "m.keras", tmp_path, 2)
+    files = {engine: tmp_path / f"{engine}.keras" for engine in timing.ENGINES}
+    found = timing.measure_speed(files, tmp_path, 2)
     assert found["validity"] == result["validity"]
     assert (
         timing.judge_timing(found | {"drq_sha256": read_contract(DEFAULT).model.sha256}, DEFAULT) == found["validity"]
@@ -219,7 +221,7 @@ def test_speed_and_memory_are_the_benchmarks(tmp_path: Path, monkeypatch: pytest
         assert found["engines"][engine]["p50_ms"] == its["latency"]["p50_ms"]
         assert found["engines"][engine]["peak_rss_bytes"] == its["memory"]["peak_rss_bytes"]
     monkeypatch.setattr(timing, "run_module", lambda *arguments: (1, "edge-bench: error: no"))
-    assert timing.measure_speed(tmp_path / "m.keras", tmp_path, 2) == {
+    assert timing.measure_speed(files, tmp_path, 2) == {
         "why": "python -m benchmarks ended with exit 1 (edge-bench: error: no)"
     }
 
@@ -276,12 +278,50 @@ def test_the_scores_are_those_of_evaluate(made: Path, capsys: pytest.CaptureFixt
             assert row[name] == pytest.approx(found[name], abs=1e-6)
 
 
+def test_drq_keeps_float_what_the_goal_asks_for(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The goal is its policy, on validation slices alone; where nothing meets it, it is told and taken without."""
+    facts = json.loads((made / "table.json").read_text())
+    recipe = Recipe(test_share=0.2)
+    validation = table.split_data(Plan(recipe, ("none",), (made.parent / "drawn",), made))[1]
+    marked = {f"{item.patient.split('/')[0]}-{item.image.stem}" for item in validation if item.mask}
+    assert {path.stem for path in (made / "check" / "images").iterdir()} == marked
+    its, page = facts["variants"]["none"]["policy"], (made / "table.md").read_text()
+    assert its["images"] == len(marked) and f"held on {len(marked)} validation slices" in page
+    assert ("(not met)" in page) is not its["met"]
+
+    asked: list[tuple[object, ...]] = []
+
+    def run(module: str, *arguments: object) -> tuple[int, str]:
+        asked.append(arguments)
+        (tmp_path / "a.tflite").write_bytes(b"made")
+        (tmp_path / "a.json").write_text('{"drill_down": {}}')
+        return (6 if "--max-iou-drop" in arguments else 0), ""
+
+    monkeypatch.setattr(table, "run_module", run)
+    found = table.convert(tmp_path / "a.keras", tmp_path / "a.tflite", "drq", made / "check")
+    assert found["policy"] == {"images": len(marked), "met": False, "kept": []} and len(asked) == 2
+    assert asked[0][asked[0].index("--max-iou-drop") + 1] == 0.0004
+
+
+def test_few_slices_of_every_patient_are_checked_on(tmp_path: Path) -> None:
+    """At most 64, with a lesion, and of many patients rather than many of one."""
+    slices = [
+        Slice(tmp_path / f"{i}.png", tmp_path / "mask" if i % 4 else None, "glioma", f"p{i // 10:03}")
+        for i in range(600)
+    ]
+    found = table.pick_checked(slices)
+    assert 32 <= len(found) <= 64 and all(item.mask for item in found)
+    assert len({item.patient for item in found}) > 30
+    assert table.pick_checked(slices[:8]) == [item for item in slices[:8] if item.mask]
+    assert table.pick_checked(slices[:1]) == []
+
+
 def test_another_test_set_is_refused(made: Path) -> None:
     """A folder of runs keeps its test set: with other slices it is refused in one line."""
     plan = Plan(Recipe(), ("none",), (), made)
     other = table.split_data(replace(plan, recipe=Recipe(test_share=0.2, seed=2), data=(made.parent / "drawn",)))
     with pytest.raises(OutputError, match="other slices"):
-        table.write_test(other[2], made / "test")
+        table.write_slices(other[2], made / "test")
 
 
 def test_the_committed_table_says_what_its_json_says() -> None:
