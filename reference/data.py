@@ -148,7 +148,7 @@ def augment(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return a varied copy: image (H, W, C) float32 in [0, 1] and mask (H, W, 1) float32 in {0, 1}.
 
-    Mirrors, turns up to 25 degrees, scales each axis by 0.75 to 1.3, shifts; then gamma, gain, a smooth bias field,
+    Mirrors, turns up to 25 degrees, scales each axis by 0.6 to 1.35, shifts; then gamma, gain, a smooth bias field,
     blur and noise, so that neither scanner, contrast nor framing tells where a slice is from.
     """
     height, width = mask.shape
@@ -162,7 +162,7 @@ def augment(
 def draw_affine(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float64]:
     """Return a random 2x3 affine matrix about the image's centre."""
     angle = np.deg2rad(rng.uniform(-25, 25)) if rng.random() < 0.7 else 0.0
-    zoom = rng.uniform(0.8, 1.2)
+    zoom = rng.uniform(0.65, 1.25)
     sy, sx = zoom * rng.uniform(0.93, 1.08), zoom * rng.uniform(0.93, 1.08)
     mirror_x = -1 if rng.random() < 0.5 else 1
     mirror_y = -1 if rng.random() < 0.15 else 1
