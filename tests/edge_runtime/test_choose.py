@@ -21,22 +21,23 @@ from edge_runtime.errors import EngineError
 from edge_runtime.models import DEFAULT
 
 SHA256 = read_contract(DEFAULT).model.sha256
+SIDE = read_contract(DEFAULT).input.shape[1]
 # Engines that are none: what each does where a real one would run the model.
 PLANTED = {
-    "good": "def load(path, threads): return FakeEngine(lambda x: (x > 0.5) * 0.9, 192, 1)",
-    "alike": "def load(path, threads): return FakeEngine(lambda x: (x > 0.5) * 0.9 + 0.001, 192, 1)",
-    "wrong": "def load(path, threads): return FakeEngine(lambda x: (x > 0.2) * 0.9, 192, 1)",
-    "faint": "def load(path, threads): return FakeEngine(lambda x: (x > 0.5) * 0.9 + 0.05, 192, 1)",
-    "nan": "def load(path, threads): return FakeEngine(lambda x: x * np.nan, 192, 1)",
+    "good": f"def load(path, threads): return FakeEngine(lambda x: (x > 0.5) * 0.9, {SIDE}, 1)",
+    "alike": f"def load(path, threads): return FakeEngine(lambda x: (x > 0.5) * 0.9 + 0.001, {SIDE}, 1)",
+    "wrong": f"def load(path, threads): return FakeEngine(lambda x: (x > 0.2) * 0.9, {SIDE}, 1)",
+    "faint": f"def load(path, threads): return FakeEngine(lambda x: (x > 0.5) * 0.9 + 0.05, {SIDE}, 1)",
+    "nan": f"def load(path, threads): return FakeEngine(lambda x: x * np.nan, {SIDE}, 1)",
     "crash": "def load(path, threads): os.abort()",
     "hang": "def load(path, threads): time.sleep(600)",
     "torn": "raise SystemError('half an update')",
     "moody": "def load(path, threads): raise RuntimeError('an error that is no EdgeSegError')",
-    "later": """
+    "later": f"""
 def load(path, threads):
     if os.environ.get("DRIVER_GONE"):
         raise EngineError("engine later", "the driver is gone", "bring it back")
-    return FakeEngine(lambda x: (x > 0.5) * 0.9, 192, 1)
+    return FakeEngine(lambda x: (x > 0.5) * 0.9, {SIDE}, 1)
 """,
 }
 HEAD = (

@@ -175,7 +175,10 @@ def test_a_decoder_may_round_otherwise(monkeypatch: Patch) -> None:
 
 
 def test_another_processor_may_round_otherwise(monkeypatch: Patch) -> None:
-    """An output off as an ARM processor's was, 0.11 at most and 0.0002 in the mean, passes; a shifted one does not."""
+    """An output off as an ARM processor's was, 0.11 at most, 0.0002 in the mean, passes; one beside its place does not.
+
+    How small a shift shows depends on how many of the 256 places lie at a lesion's edge: docs/signals.md.
+    """
     from edge_runtime import golden
 
     right, rng = golden.run_model, np.random.default_rng(2)
@@ -187,7 +190,13 @@ def test_another_processor_may_round_otherwise(monkeypatch: Patch) -> None:
 
     monkeypatch.setattr("edge_runtime.selftest.run_model", drift)
     assert diverged() is None
-    monkeypatch.setattr("edge_runtime.selftest.run_model", lambda *given: [np.roll(right(*given)[0], 4, axis=1)])
+
+    def misplace(session: Any, tensor: Any) -> Any:
+        (output,) = right(session, tensor)
+        rows = np.flatnonzero((output[0, :, :, 0] > 0.5).any(axis=1))
+        return [np.roll(output, rows[-1] - rows[0] + 1, axis=1)]  # by the lesion's own height
+
+    monkeypatch.setattr("edge_runtime.selftest.run_model", misplace)
     assert diverged() == ("infer", "grey.png")
     monkeypatch.setattr("edge_runtime.selftest.run_model", lambda *given: [right(*given)[0] * np.float32("nan")])
     assert diverged() == ("infer", "grey.png")
