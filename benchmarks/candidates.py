@@ -111,9 +111,11 @@ def list_candidates(models: Sequence[Path], grid: Grid, work: Path, say: Say) ->
             continue
         source = convert_source(path, work / f"source{number}", grid.trust, ready, say)
         sources.append(source)
-        stem = path.stem
-        found += spread_out(source.drq, f"{stem}.drq.tflite", read_contract(source.drq), "subject", grid)
-        found += spread_out(source.fp32, f"{stem}.fp32.tflite", read_contract(source.fp32), "baseline", grid)
+        stem, drq = path.stem, read_contract(source.drq)
+        # At the threshold of the file that is to be used: it may have been given there one that is not known here.
+        fp32 = replace(read_contract(source.fp32), threshold=drq.threshold)
+        found += spread_out(source.drq, f"{stem}.drq.tflite", drq, "subject", grid)
+        found += spread_out(source.fp32, f"{stem}.fp32.tflite", fp32, "baseline", grid)
     found.sort(key=lambda candidate: candidate.role == "baseline")
     return name_apart(drop_twins(found)), sources
 

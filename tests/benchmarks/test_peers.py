@@ -31,12 +31,17 @@ from edge_runtime.errors import ModelError
 GRID = Grid(("litert",), (1, 2), {"litert": sys.executable})
 
 
-def stamp(path: Path, recipe: str, content: bytes = b"", source: str = "0" * 64) -> Path:
+def stamp(path: Path, recipe: str, content: bytes = b"", source: str = "0" * 64, threshold: float = 0.5) -> Path:
     """A stamped file of the least bytes that pass for a TFLite model; source: hash of what it was made of."""
     from dataclasses import replace
 
     contract = make_contract(8)
-    contract = replace(contract, recipe=recipe, source=replace(contract.source, sha256=source))
+    contract = replace(
+        contract,
+        recipe=recipe,
+        source=replace(contract.source, sha256=source),
+        threshold=replace(contract.threshold, value=threshold),
+    )
     path.write_bytes(stamp_contract(b"\0\0\0\0TFL3" + content, contract))
     return path
 
@@ -99,8 +104,11 @@ def test_a_tflite_is_measured_as_it_is(tmp_path: Path, commands: list[list[str]]
 def test_a_file_made_of_the_trained_model_is_not_made_again(
     tmp_path: Path, keras: Path, commands: list[list[str]]
 ) -> None:
-    """Given beside it, with its report, it is what is measured; another model's file, or one without, is not."""
-    drq = stamp(tmp_path / "mine.drq.tflite", "drq", b"mine", hashlib.sha256(keras.read_bytes()).hexdigest())
+    """Given beside it, with its report, it is what is measured, and its threshold is FP32's too.
+
+    Another model's file, or one without a report, is measured beside what is made of the model.
+    """
+    drq = stamp(tmp_path / "mine.drq.tflite", "drq", b"mine", hashlib.sha256(keras.read_bytes()).hexdigest(), 0.8)
     list_candidates([keras, drq], GRID, tmp_path, lambda text: None)
     assert len(commands) == 2  # without a report
     digest = hashlib.sha256(drq.read_bytes()).hexdigest()
@@ -111,6 +119,7 @@ def test_a_file_made_of_the_trained_model_is_not_made_again(
     assert [command[5] for command in commands[2:]] == ["fp32"]
     assert [(one.recipe, one.role) for one in found[1:3]] == [("drq", "subject"), ("fp32", "baseline")]
     assert source.drq == drq and found[0].path == drq and source.append == "softmax" and len(found) == 4
+    assert {one.contract.threshold.value for one in found} == {0.8}
     (tmp_path / "other").mkdir()
     keras.write_bytes(b"PK\x03\x04 and other weights")
     found, _ = list_candidates([keras, drq], GRID, tmp_path / "other", lambda text: None)
