@@ -1,10 +1,10 @@
 """Golden vectors: a few drawn images as files, and what each stage made of them where the model was converted.
 
-Specification, edge-seg-golden/1: the tail's golden.json
+Specification, edge-seg-golden/2: the tail's golden.json
 =========================================================
 Canonical JSON, as the contract's, of at most 64 kB:
 
-    format       "edge-seg-golden/1"
+    format       "edge-seg-golden/2"; of "edge-seg-golden/1", which is read too, an output's Sample has 256 values
     cases        one or more, in the order in which they are run, of
         name         the file's name, by its kind
         file         the encoded image, base64
@@ -14,7 +14,8 @@ Canonical JSON, as the contract's, of at most 64 kB:
         postprocess  {labels, probability} at the image's size of `draw_ramp`, not of what the model answered: every
                      stage is judged by itself; null of a JPEG
 
-A Sample: shape, dtype, `values` of at most 256 elements at `pick_places`, the `average` of all, and how far what is
+A Sample: shape, dtype, `values` of at most 256 elements at `pick_places`, of an output 1024 (a lesion covers some 2 %
+of a map: of 256 values five lay in one, and a mask eight rows off passed), the `average` of all, and how far what is
 found here may lie from them, `largest` for one value, `mean` for their mean and for the average, and `logit`, null but
 for an output, for the mean distance of their logits, of probabilities within [0.00001, 0.99999]. In `labels`, a list of
 values at these places, -1 stands for a pixel whose label hangs on the last digits.
@@ -52,8 +53,9 @@ from .postprocess import check_probability, to_labels, to_probability
 from .preprocess import Image
 from .session import Session
 
-FORMAT = "edge-seg-golden/1"
+FORMAT = "edge-seg-golden/2"
 COUNT = 256  # values of a Sample
+OUTPUT_COUNTS = {FORMAT: 1024, "edge-seg-golden/1": COUNT}  # of an output, by the format that is read
 STRIDE = 2654435761  # prime: places spread over rows and columns whatever their number
 JPEG_LARGEST, JPEG_MEAN = 4.0, 1.0  # levels
 TENSOR_LEVELS = 0.02
@@ -81,7 +83,8 @@ class Sample:
         shape, dtype = list(found.shape), found.dtype.name
         if (shape, dtype) != (list(self.shape), self.dtype):
             return f"{dtype} of shape {shape}, not {self.dtype} of {list(self.shape)}"
-        apart = np.abs(pick(found).astype(np.float64) - np.array(self.values, np.float64))
+        values = pick(found, len(self.values))
+        apart = np.abs(values.astype(np.float64) - np.array(self.values, np.float64))
         most, mean = float(apart.max()), float(apart.mean())
         drift = abs(average(found) - self.average)
         words = []
@@ -92,7 +95,7 @@ class Sample:
         if not drift <= self.mean:
             words.append(f"their average is {drift:.3g} off where {self.mean:.3g} is allowed")
         if self.logit is not None:
-            far = float(np.abs(to_logits(pick(found)) - to_logits(np.array(self.values))).mean())
+            far = float(np.abs(to_logits(values) - to_logits(np.array(self.values))).mean())
             if not far <= self.logit:
                 words.append(f"their logits are {far:.3g} apart in the mean where {self.logit:.3g} is allowed")
         return ", ".join(words)
@@ -128,7 +131,9 @@ def make_case(session: Session, name: str, file: bytes) -> Case:
     for output in outputs:
         check_probability(output)  # NaN is no vector to hold others against
     most = LARGEST.get(session.contract.recipe, LARGEST_INTEGER)
-    given = [replace(take_sample(output, most, OUTPUT_MEAN), logit=OUTPUT_LOGIT) for output in outputs]
+    given = [
+        replace(take_sample(output, most, OUTPUT_MEAN, OUTPUT_COUNTS[FORMAT]), logit=OUTPUT_LOGIT) for output in outputs
+    ]
     labels, probability = judge_ramp(session, image)
     shown = {"labels": labels, "probability": asdict(take_sample(probability, PROBABILITY, PROBABILITY))}
     return Case(name, file, hash_pixels(image), eaten, given, shown)
@@ -183,20 +188,20 @@ def draw_ramp(contract: Contract) -> npt.NDArray[np.float32]:
     return np.asarray(ramp[None], np.float32)
 
 
-def take_sample(array: Array, largest: float, mean: float) -> Sample:
-    """Return a sample of an array with what is allowed."""
-    values = [shorten(value) for value in pick(array)]
+def take_sample(array: Array, largest: float, mean: float, count: int = COUNT) -> Sample:
+    """Return a sample of at most `count` values of an array with what is allowed."""
+    values = [shorten(value) for value in pick(array, count)]
     return Sample(list(array.shape), array.dtype.name, values, shorten(average(array)), shorten(largest), shorten(mean))
 
 
-def pick(array: Array) -> Array:
+def pick(array: Array, count: int = COUNT) -> Array:
     """Return the values at `pick_places`."""
-    return np.ascontiguousarray(array).reshape(-1)[pick_places(array.size)]
+    return np.ascontiguousarray(array).reshape(-1)[pick_places(array.size, count)]
 
 
-def pick_places(size: int) -> npt.NDArray[np.int64]:
+def pick_places(size: int, count: int = COUNT) -> npt.NDArray[np.int64]:
     """Return the places of a Sample's values in an array of that size, its last axis running fastest."""
-    return np.arange(min(COUNT, size), dtype=np.int64) * STRIDE % size
+    return np.arange(min(count, size), dtype=np.int64) * STRIDE % size
 
 
 def to_logits(values: Array) -> npt.NDArray[np.float64]:
@@ -229,18 +234,18 @@ def from_json(text: bytes) -> list[Case]:
     """
     try:
         fields = json.loads(text)
-        if fields["format"] != FORMAT:
+        if fields["format"] not in OUTPUT_COUNTS:
             why = f"unknown format {fields['format']!r} of its golden vectors"
             raise ContractError("golden vectors", why, f"this version reads {FORMAT!r}")
-        return [read_case(**row) for row in fields["cases"]]
+        return [read_case(OUTPUT_COUNTS[fields["format"]], **row) for row in fields["cases"]]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ContractError("golden vectors", f"they are malformed ({type(error).__name__}: {error})", AGAIN) from None
 
 
-def read_case(name: str, file: str, decode: Any, preprocess: Any, infer: Any, postprocess: Any) -> Case:
-    """Return a case from its fields. Raises: ValueError, TypeError, KeyError."""
+def read_case(count: int, name: str, file: str, decode: Any, preprocess: Any, infer: Any, postprocess: Any) -> Case:
+    """Return a case from its fields, `count` values of each output. Raises: ValueError, TypeError, KeyError."""
     exact = {key: decode[key] for key in ("shape", "dtype", "sha256")} if "sha256" in decode else None
-    given = None if infer is None else [read_sample(**one) for one in infer]
+    given = None if infer is None else [read_sample(**one, count=count) for one in infer]
     if postprocess is not None:
         probability, labels = read_sample(**postprocess["probability"]), [int(label) for label in postprocess["labels"]]
         if len(labels) != len(probability.values):
@@ -251,11 +256,11 @@ def read_case(name: str, file: str, decode: Any, preprocess: Any, infer: Any, po
 
 
 def read_sample(
-    shape: Any, dtype: Any, values: Any, average: Any, largest: Any, mean: Any, logit: Any = None
+    shape: Any, dtype: Any, values: Any, average: Any, largest: Any, mean: Any, logit: Any = None, count: int = COUNT
 ) -> Sample:
     """Return a sample from its fields. Raises: ValueError, TypeError."""
     sides, numbers = [int(side) for side in shape], [float(value) for value in values]
-    if len(numbers) != min(COUNT, math.prod(sides)):
+    if len(numbers) != min(count, math.prod(sides)):
         raise ValueError(f"{len(numbers)} values of an array of shape {sides}")
     own = None if logit is None else float(logit)
     return Sample(sides, str(dtype), numbers, float(average), float(largest), float(mean), own)

@@ -231,9 +231,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         b"{}",
         b"[]",
         b"\xff",
-        b'{"format":"edge-seg-golden/2","cases":[]}',
-        b'{"format":"edge-seg-golden/1","cases":[{}]}',
-        b'{"format":"edge-seg-golden/1","cases":[{"name":"a"}]}',
+        b'{"format":"edge-seg-golden/3","cases":[]}',
+        b'{"format":"edge-seg-golden/2","cases":[{}]}',
+        b'{"format":"edge-seg-golden/2","cases":[{"name":"a"}]}',
         b'{"format":"edge-seg-golden/1","cases":1}',
     ],
 )
