@@ -36,7 +36,7 @@ def main() -> None:
     lock = f"edge-seg==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
     make_keys(folder / "vendor")
     (folder / NAME).write_bytes(build_installer())
-    for name, version in (("old", "0.9"), ("new", "2")):
+    for name, version in (("old", "0.9"), ("new", "3")):
         parts = {LOCK: lock.encode(), MODEL: make_model(version), f"wheels/{wheel.name}": wheel.read_bytes()}
         names = {"model_id": "liteunet-ag", "model_version": version}
         (folder / f"{name}.kit").write_bytes(pack(folder / "vendor", parts, **names))
