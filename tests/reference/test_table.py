@@ -334,3 +334,15 @@ def test_the_committed_table_says_what_its_json_says() -> None:
     assert (folder / "table.md").read_text() == to_markdown(facts)
     start = next(text for text in list_notes(facts) if text.startswith("Epochs trained"))
     assert html.escape(start) in (folder / "table.html").read_text()
+
+
+def test_the_committed_table_by_slice_was_trained_as_the_other() -> None:
+    """docs/table-by-slice: the recipe and the start's epochs are those of docs/table, which stands beside it."""
+    folder, other = ROOT / "docs" / "table-by-slice", ROOT / "docs" / "table" / "table.json"
+    facts, theirs = json.loads((folder / "table.json").read_text()), json.loads(other.read_text())
+    assert facts["recipe"]["split"] == "slice"
+    changed = {"split": "patient", "weights": theirs["recipe"]["weights"]}  # the start is a net of its own split
+    assert facts["recipe"] | changed == theirs["recipe"]
+    assert facts["start"]["epochs"] == theirs["start"]["epochs"]
+    assert facts["beside"] == table.read_beside(other)
+    assert (folder / "table.md").read_text() == to_markdown(facts)
