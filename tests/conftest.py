@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from reference.phantom import draw_phantom
+
+# A run in the background of a shell without job control (`make test &`, nohup) ignores Ctrl-C, and what it starts would
+# too: the tests that interrupt a command need it heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Commands that tests start find the packages of this checkout too.
 os.environ["PYTHONPATH"] = os.pathsep.join(
