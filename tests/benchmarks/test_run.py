@@ -226,7 +226,10 @@ def test_an_interrupted_run_leaves_no_child_and_no_folder(slices: Path, tmp_path
     children = find_children(process.pid)
     assert children
     process.send_signal(number)
-    rest = process.communicate(timeout=30)[1]
+    try:
+        rest = process.communicate(timeout=30)[1]
+    finally:
+        process.terminate()  # one that did not hear it would measure for hours
     assert process.returncode == 130 and "interrupted; nothing was written" in rest and "Traceback" not in rest
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
     assert not (tmp_path / "out").exists()
