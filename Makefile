@@ -13,7 +13,7 @@ demo/slices: | $(DEMO)/ready
 	$(DEMO)/bin/python -m reference draw --demo 12 $@
 
 test: $(DEV)/ready
-	$(DEV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(DEV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(DEV)/ready
 	$(DEV)/bin/ruff check .

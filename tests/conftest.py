@@ -28,6 +28,14 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 
+# Minutes each. They come first, so that no process is left with one when all others are done (`make test` gives each
+# file to the next free process).
+LONG = ("test_convert_models.py", "test_train.py", "test_table.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture
 def rng() -> np.random.Generator:
