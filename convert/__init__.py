@@ -77,6 +77,7 @@ def convert_model(
     check: str | Path | None = None,
     masks: str | Path | None = None,
     max_iou_drop: float | None = None,
+    sure: bool = False,
     markdown: bool = False,
     trust_custom: str = "",
     allow: Collection[str] = (),
@@ -91,8 +92,9 @@ def convert_model(
     taken without measuring; retune: measure again what an earlier conversion on this machine chose. calibrate: a folder
     of 100 to 500 representative images for "int8", int8_io: that file's type of input and output. check: a folder of
     images to compare the original, its static FP32 file and the result on, masks: of their true masks, max_iou_drop:
-    how much mean IoU the result may lose; the worst images are drawn into a folder beside the file. markdown: write the
-    report as Markdown too. `say` gets a word now and then on what is going on.
+    how much mean IoU the result may lose, sure: with the whole 95 % interval of its loss; the worst images are drawn
+    into a folder beside the file. markdown: write the report as Markdown too. `say` gets a word now and then on what is
+    going on.
 
     Raises:
         EdgeSegError: its subclasses say what to do; AuditError where the file is refused, PolicyError where it loses
@@ -104,7 +106,7 @@ def convert_model(
     result = Path(out) if out is not None else model.with_name(f"{model.stem}.{recipe}.tflite")
     beside, words, pictures = (result.with_suffix(suffix) for suffix in (".json", ".md", ".worst"))
     check_outputs(model, result, [result, beside, *([words] if markdown else [])], force)
-    check_limit(max_iou_drop, check, masks)
+    check_limit(max_iou_drop, check, masks, sure)
     if check is not None or force:
         check_folder(pictures, force)
     found = find_checked(model, check, masks, pictures, max_iou_drop, say)
@@ -128,7 +130,7 @@ def convert_model(
             job = replace(job, integers=Integers(calibrated, spec, int8_io, target == "tflite-runtime"))
             facts["notes"] += calibrated.notes
         evidence = gather(job, found)
-        outcome = Tournament(job, evidence, max_iou_drop).run(list_recipes(recipe, calibrated is not None))
+        outcome = Tournament(job, evidence, max_iou_drop, sure).run(list_recipes(recipe, calibrated is not None))
         candidate = outcome.candidate
         worst = draw_worst(evidence, outcome.check, candidate) if evidence and outcome.check else {}
         stamped = replace(candidate.contract, triage=triage if candidate.contract.input.depth is None else None)

@@ -49,6 +49,8 @@ def build_parser() -> Parser:
                         "original's own masks are the truth")  # fmt: skip
     parser.add_argument("--max-iou-drop", type=float, metavar="X", help="refuse a result (exit 6) that loses more than "
                         "X of mean IoU on these images; layers that hurt are kept float first")  # fmt: skip
+    parser.add_argument("--sure", action="store_true", help="with --max-iou-drop: the loss's whole 95 %% interval must "
+                        "be at most X, so that other images are unlikely to lose more")  # fmt: skip
     parser.add_argument("--input-size", nargs=2, type=int, metavar=("H", "W"), help="for a model whose size is open")
     parser.add_argument("--depth", type=int, metavar="D", help="with --input-size, for a model of volumes")
     parser.add_argument(
@@ -109,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check=options.check,
             masks=options.masks,
             max_iou_drop=options.max_iou_drop,
+            sure=options.sure,
             markdown=options.markdown,
             trust_custom=options.trust_custom,
             allow=options.allow,

@@ -173,13 +173,15 @@ def write_tournament(report: Report) -> list[str]:
 def write_drills(report: Report) -> list[str]:
     """Return what each drill-down measured and kept."""
     blocks = []
+    strict = bool(report["policy"] and report["policy"]["strict"])
+    surely, lost = ("no more than ", "at most, 95 % sure") if strict else ("", "all images")
     for recipe, drill in report["drill_down"].items():
         more = drill["size_bytes"] - drill["before_bytes"]
         end = "meets the policy" if drill["met"] else "does **not** meet the policy"
         blocks.append(
             f"{recipe}: {len(drill['kept'])} of {layers(drill['layers'])} kept float, for {megabytes(more)} more"
-            f"{say_slower(report, recipe)}: mean IoU loses {signed(drill['drop'])}, which {end}. Each row is a file in "
-            "which these layers alone are quantized, on the images that had lost most."
+            f"{say_slower(report, recipe)}: mean IoU loses {surely}{signed(drill['drop'])}, which {end}. Each row is a "
+            "file in which these layers alone are quantized, on the images that had lost most."
         )
         rows = [
             [name_group(trial["names"]), percent(trial["damage"]),
@@ -191,7 +193,7 @@ def write_drills(report: Report) -> list[str]:
             [str(step["kept"]), megabytes(step["size_bytes"]), signed(step["drop"]), "yes" if step["met"] else "no"]
             for step in drill["steps"]
         ]
-        blocks.append(table(("layers float", "size", "mean IoU lost, all images", "met"), steps))
+        blocks.append(table(("layers float", "size", f"mean IoU lost, {lost}", "met"), steps))
     return blocks
 
 

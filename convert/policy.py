@@ -7,7 +7,9 @@ MIN_LESIONS that show a lesion.
 
 The drop is these images'; that of others lies in its 95 % interval. Where the limit lies in there too, the images
 cannot tell, and the drop itself still decides: to tell 0.0004 from nothing takes hundreds of images, which few have.
-But the verdict then says that there are not enough, and how many would be.
+But the verdict then says that there are not enough, and how many would be. With `--sure` such a drop does not meet the
+policy: the whole interval has to lie at or below the limit. It narrows as layers are left float, so that what hurts is
+kept float until the images can tell; a drop alone would be met by the layers that happen to please these images.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ class Verdict:
     met: bool
     known: bool  # the images can tell a drop at all
     sure: bool  # the interval lies on one side of the limit
+    strict: bool  # it had to, for the policy to be met
     why: str
 
 
-def check_limit(limit: float | None, images: object, masks: object) -> None:
-    """Refuse options that mean nothing without --check, and a limit that is no share.
+def check_limit(limit: float | None, images: object, masks: object, strict: bool = False) -> None:
+    """Refuse options that mean nothing without another, and a limit that is no share.
 
     Raises:
         UsageError: what to add or to mend.
@@ -45,6 +48,8 @@ def check_limit(limit: float | None, images: object, masks: object) -> None:
     for option, value in (("--max-iou-drop", limit), ("--masks", masks)):
         if value is not None and images is None:
             raise UsageError(option, "there are no images to check on", "say --check IMAGES too")
+    if strict and limit is None:
+        raise UsageError("--sure", "there is no policy to be sure of", "say --max-iou-drop X too")
     if limit is not None and not -1 <= limit <= 1:  # false for NaN
         raise UsageError(f"--max-iou-drop {limit}", "it is not between -1 and 1", "give a drop such as 0.0004")
 
@@ -61,16 +66,17 @@ def refuse_few(what: str, images: int, limit: float | None) -> None:
         )
 
 
-def judge(check: Check, limit: float) -> Verdict:
-    """Return the policy's verdict on a check."""
+def judge(check: Check, limit: float, strict: bool = False) -> Verdict:
+    """Return the policy's verdict on a check; strict: of the interval, not of the drop."""
     iou = check.iou
     doubt = find_doubt(check)
-    met = not doubt and iou.drop <= limit
+    met = not doubt and (iou.high if strict else iou.drop) <= limit
     sure = not doubt and (iou.high <= limit if met else iou.low > limit)
-    why = doubt or f"{say_drop(check)}, {'at most' if met else 'more than'} {limit:g}"
+    relation = "at most" if met else "not surely at most" if iou.drop <= limit else "more than"
+    why = doubt or f"{say_drop(check)}, {relation} {limit:g}"
     if not doubt and not sure:
         why += f"; not enough images to tell{say_wanted(check, limit)}"
-    return Verdict(limit, iou.drop, iou.low, iou.high, met, not doubt, sure, why)
+    return Verdict(limit, iou.drop, iou.low, iou.high, met, not doubt, sure, strict, why)
 
 
 def find_doubt(check: Check) -> str:

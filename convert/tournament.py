@@ -25,7 +25,7 @@ from .drill import Build, Drill, Plan, drill_down
 from .policy import Verdict, judge
 from .quantize import list_weights, plan_weights, quantize_weights
 from .recipes import RECIPES
-from .scores import find_scores
+from .scores import find_intervals, find_scores
 from .surgery import unpack
 from .tune import rewrite
 
@@ -75,8 +75,9 @@ def list_recipes(name: str, calibrated: bool) -> list[str]:
 class Tournament:
     """The files of one conversion, tried one after the other against images (or none) and a policy (or none)."""
 
-    def __init__(self, job: Job, evidence: Evidence | None, limit: float | None) -> None:
-        self.job, self.evidence, self.limit = job, evidence, limit
+    def __init__(self, job: Job, evidence: Evidence | None, limit: float | None, strict: bool = False) -> None:
+        """strict: the drop's whole interval has to be at most the limit."""
+        self.job, self.evidence, self.limit, self.strict = job, evidence, limit, strict
         self.waiting: list[Candidate] = []
         self.entries: list[Entry] = []
         self.drills: dict[str, Drill] = {}
@@ -143,7 +144,7 @@ class Tournament:
             return None, None
         self.job.say(f"checking {candidate.recipe.name} on {len(self.evidence.cases)} images")
         check = self.evidence.check(self.write(candidate.flatbuffer), candidate.contract)
-        return check, None if self.limit is None else judge(check, self.limit)
+        return check, None if self.limit is None else judge(check, self.limit, self.strict)
 
     def take(self, candidate: Candidate, check: Check | None, verdict: Verdict | None) -> Outcome:
         """Return the outcome with a file taken; those still waiting were not needed."""
@@ -175,9 +176,9 @@ class Tournament:
         self.job.say(f"looking for the layers that hurt in {name}")
         drill = self.drills[name] = self.find_culprits(candidate, check)
         if not drill.met:
-            self.job.say(f"{name} cannot be mended: {explain(drill)}")
+            self.job.say(f"{name} cannot be mended: {explain(drill, self.strict)}")
             return
-        self.job.say(f"{name} can be mended: {explain(drill)}")
+        self.job.say(f"{name} can be mended: {explain(drill, self.strict)}")
         kept = (*candidate.choice.kept, *drill.kept)
         choice = replace(candidate.choice, kept=kept, why=f"{candidate.choice.why}; the policy kept more float")
         self.make(replace(self.job, choice=choice), name, alone, MOST_MIXED + 0.05)
@@ -199,9 +200,11 @@ class Tournament:
         )
 
     def find_drop(self, flatbuffer: bytes, contract: Contract) -> float:
-        """Return the drop of mean IoU of a file on all images."""
+        """Return the drop of mean IoU of a file on all images; the most that it may be, where the policy is strict."""
         assert self.evidence is not None
         tally = self.evidence.examine(open_session(self.write(flatbuffer), contract))
+        if self.strict:
+            return find_intervals(self.evidence.keras, tally.truth, self.evidence.labels)["mean_iou"][1]
         before, after = (find_scores(one, self.evidence.labels) for one in (self.evidence.keras, tally.truth))
         return float(before["mean_iou"][0] - after["mean_iou"][0])
 
@@ -226,7 +229,8 @@ class Tournament:
             why = "; ".join(f"{entry.recipe}: {entry.why}" for entry in self.entries)
             return AuditError(what, f"the audit refused every recipe: {why}", fix)
         if len(self.entries) == 1:
-            reached = [f"the best reached: {explain(drill)}" for drill in self.drills.values() if drill.kept]
+            mixed = [explain(drill, self.strict) for drill in self.drills.values() if drill.kept]
+            reached = (f"the best reached: {words}" for words in mixed)
             why = "; ".join([f"the policy is not met by {heard[0].recipe}: {heard[0].why}", *reached])
             return PolicyError(what, why, f"{fix}; try --recipe auto")
         drops = ", ".join(f"{say_entry(entry)} {entry.drop:.2g}" for entry in heard)
@@ -305,7 +309,8 @@ def admit(job: Job, candidate: Candidate, check: Check | None) -> Candidate:
     return replace(candidate, audit=audit, contract=contract)
 
 
-def explain(drill: Drill) -> str:
+def explain(drill: Drill, strict: bool) -> str:
     """Return in words what a drill-down reached."""
     larger = (drill.size_bytes - drill.before_bytes) / 1e6
-    return f"{len(drill.kept)} of {drill.layers} layers float, {larger:.2f} MB more, mean IoU drops by {drill.drop:.2g}"
+    drop = f"drops {'surely by no more than' if strict else 'by'} {drill.drop:.2g}"
+    return f"{len(drill.kept)} of {drill.layers} layers float, {larger:.2f} MB more, mean IoU {drop}"

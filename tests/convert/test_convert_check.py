@@ -227,6 +227,25 @@ def test_a_planted_outlier_is_found_and_kept_float(
     assert again.read_bytes() == out.read_bytes()
 
 
+def test_to_be_sure_more_is_kept_float(
+    command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the drop meets the limit and its interval does not, --sure leaves layers float until that does too."""
+    monkeypatch.setattr("convert.tournament.MOST_MIXED", 0.95)  # in so small a net every layer is much of the file
+    plain, sure = tmp_path / "plain.tflite", tmp_path / "sure.tflite"
+    assert command(plain, "--max-iou-drop", "0.03") == 0
+    policy = json.loads(plain.with_suffix(".json").read_text())["policy"]
+    limit = (max(policy["drop"], 0.0) + policy["high"]) / 2
+    assert policy["drop"] < limit < policy["high"]
+    assert command(sure, "--max-iou-drop", str(limit), "--sure", "--markdown") == 0
+    report = json.loads(sure.with_suffix(".json").read_text())
+    drill, (lost, taken) = report["drill_down"]["drq"], report["tournament"]
+    assert len(drill["kept"]) > 1 and lost["high"] > limit
+    assert taken["high"] <= limit and drill["drop"] == pytest.approx(taken["high"])
+    assert report["policy"]["met"] and report["policy"]["sure"]
+    assert f"mean IoU loses no more than {drill['drop']:+.5f}" in sure.with_suffix(".md").read_text()
+
+
 def test_what_the_audit_would_refuse_is_drilled_first(
     command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -372,6 +391,7 @@ def test_pictures_are_written_with_the_file_or_not_at_all(
     [
         (["--masks", "m"], "--masks: there are no images to check on"),
         (["--max-iou-drop", "0.1"], "--max-iou-drop: there are no images to check on"),
+        (["--check", ".", "--sure"], "--sure: there is no policy to be sure of"),
         (["--check", "gone"], "--check gone: no such file or folder"),
         (["--check", ".", "--max-iou-drop", "nan"], "not between -1 and 1"),
         (["--check", ".", "--max-iou-drop", "little"], "invalid float value"),

@@ -36,6 +36,20 @@ def test_the_drop_itself_decides_and_the_interval_says_how_surely() -> None:
     assert (doubtful.met, doubtful.sure) == (False, False)
 
 
+def test_a_strict_policy_is_met_by_the_whole_interval_alone() -> None:
+    """A drop below the limit whose interval reaches above it does not meet it, and the images are too few to tell."""
+    unsure = judge(make_check(0.0001, -0.0005, 0.0007), 0.0004, strict=True)
+    assert (unsure.met, unsure.sure, unsure.known) == (False, False, True)
+    assert "on 80 images, not surely at most 0.0004; not enough images to tell" in unsure.why
+    met = judge(make_check(0.0001, -0.0001, 0.0004), 0.0004, strict=True)
+    assert (met.met, met.sure) == (True, True)
+    assert "on 80 images, at most 0.0004" in met.why
+    lost = judge(make_check(0.01, 0.008, 0.012), 0.0004, strict=True)
+    assert (lost.met, lost.sure) == (False, True)
+    assert "more than 0.0004" in lost.why
+    assert not judge(make_check(0.0, math.nan, math.nan), 0.0004, strict=True).met
+
+
 def test_the_limit_itself_is_met_and_gains_are() -> None:
     """A drop of exactly the limit meets it, and so does a result that is better than the original."""
     assert judge(make_check(0.0, 0.0, 0.0), 0.0).met
