@@ -177,11 +177,19 @@ def tell_policy(table: Mapping[str, Any]) -> list[str]:
     asked = {NAMES[name]: facts["policy"] for name, facts in table["variants"].items() if facts.get("policy")}
     if not asked:
         return []
-    said = [f"{name} {len(its['kept'])}{'' if its['met'] else ' (not met)'}" for name, its in asked.items()]
     most = max(its["images"] for its in asked.values())
+    surely = any(its.get("sure") for its in asked.values())
+
+    def tell(its: Mapping[str, Any]) -> str:
+        if not its["met"]:
+            return " (not met)"
+        return " (by the loss itself alone, since the file would be too large)" if surely and not its["sure"] else ""
+
+    said = [f"{name} {len(its['kept'])}{tell(its)}" for name, its in asked.items()]
+    whole = " by the whole 95 % interval of the loss" if surely else ""
     return [
         f"DRQ is made with the goal as its policy, held on {most} validation slices, none of the test's: layers that "
-        f"hurt stay float until it is met. So many did: {', '.join(said)}."
+        f"hurt stay float until it is met{whole}. So many did: {', '.join(said)}."
     ]
 
 

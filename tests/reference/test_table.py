@@ -291,26 +291,35 @@ def test_drq_keeps_float_what_the_goal_asks_for(made: Path, tmp_path: Path, monk
 
     asked: list[tuple[object, ...]] = []
 
+    refused = "--max-iou-drop"
+
     def run(module: str, *arguments: object) -> tuple[int, str]:
         asked.append(arguments)
-        (tmp_path / "a.tflite").write_bytes(b"made")
+        (tmp_path / "a.tflite").write_bytes(b"larger" if "--sure" in arguments else b"made")
         (tmp_path / "a.json").write_text('{"drill_down": {}}')
-        return (6 if "--max-iou-drop" in arguments else 0), ""
+        return (6 if refused in arguments else 0), ""
 
     monkeypatch.setattr(table, "run_module", run)
-    found = table.convert(tmp_path / "a.keras", tmp_path / "a.tflite", "drq", made / "check")
-    assert found["policy"] == {"images": len(marked), "met": False, "kept": []} and len(asked) == 2
-    assert asked[0][asked[0].index("--max-iou-drop") + 1] == 0.0004
+    files = (tmp_path / "a.keras", tmp_path / "a.tflite", "drq", made / "check")
+    found = table.convert(*files)
+    assert found["policy"] == {"images": len(marked), "sure": False, "met": False, "kept": []} and len(asked) == 3
+    assert [arguments.count("--sure") for arguments in asked] == [1, 0, 0]
+    assert all(arguments[arguments.index("--max-iou-drop") + 1] == 0.0004 for arguments in asked[:2])
+    refused = "nothing"
+    for most, sure in ((6, True), (5, False)):  # the size of what is sure, and less
+        found = table.convert(*files, most)
+        assert (found["policy"]["sure"], found["policy"]["met"]) == (sure, True)
+        assert found["bytes"] == (6 if sure else 4)
 
 
 def test_few_slices_of_every_patient_are_checked_on(tmp_path: Path) -> None:
-    """At most 64, with a lesion, and of many patients rather than many of one."""
+    """At most 128, with a lesion, and of many patients rather than many of one."""
     slices = [
         Slice(tmp_path / f"{i}.png", tmp_path / "mask" if i % 4 else None, "glioma", f"p{i // 10:03}")
         for i in range(600)
     ]
     found = table.pick_checked(slices)
-    assert 32 <= len(found) <= 64 and all(item.mask for item in found)
+    assert 64 <= len(found) <= 128 and all(item.mask for item in found)
     assert len({item.patient for item in found}) > 30
     assert table.pick_checked(slices[:8]) == [item for item in slices[:8] if item.mask]
     assert table.pick_checked(slices[:1]) == []
