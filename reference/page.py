@@ -93,7 +93,7 @@ def list_rows(table: Mapping[str, Any]) -> list[list[str]]:
 
 def tell(value: float | None, how: str, unit: float = 1.0) -> str:
     """Return a number in its unit, or a dash for what was not measured."""
-    return "–" if value is None else format(value / unit, how).replace("-0.0000", "0.0000")
+    return "–" if value is None else format(value / unit, how.replace(".", "z."))  # no minus before a 0
 
 
 def list_goals(table: Mapping[str, Any]) -> list[list[str]]:
@@ -180,12 +180,12 @@ def tell_policy(table: Mapping[str, Any]) -> list[str]:
     most = max(its["images"] for its in asked.values())
     surely = any(its.get("sure") for its in asked.values())
 
-    def tell(its: Mapping[str, Any]) -> str:
+    def say(its: Mapping[str, Any]) -> str:
         if not its["met"]:
             return " (not met)"
         return " (by the loss itself alone, since the file would be too large)" if surely and not its["sure"] else ""
 
-    said = [f"{name} {len(its['kept'])}{tell(its)}" for name, its in asked.items()]
+    said = [f"{name} {len(its['kept'])}{say(its)}" for name, its in asked.items()]
     whole = " by the whole 95 % interval of the loss" if surely else ""
     return [
         f"DRQ is made with the goal as its policy, held on {most} validation slices, none of the test's: layers that "

@@ -26,7 +26,7 @@ from edge_runtime.models import DEFAULT
 from reference import rounds, table, timing
 from reference.__main__ import main
 from reference.data import Slice
-from reference.page import HEADS, list_notes, list_rows, to_html, to_markdown
+from reference.page import HEADS, list_notes, list_rows, tell, to_html, to_markdown
 from reference.paper import PAPER
 from reference.phantom import draw_folder
 from reference.recipe import ATTENTIONS, Recipe
@@ -169,6 +169,13 @@ def test_the_pages_show_the_numbers_of_the_json() -> None:
     apart = 0.9876 - facts["variants"]["ag"]["rows"]["keras-fp32"]["binary_io_u"]
     assert f"| by slice | 0.9876 | 3 | {apart:+.4f} |" in markdown and f"{apart:+.4f}</td>" in page
     assert "0.8455" in markdown and "127.21" in markdown and "313.1" in markdown  # the paper's row of AG
+
+
+def test_a_small_gain_keeps_its_sign() -> None:
+    """A loss of -0.00007 is no loss of 0.00007; only what is rounded to nothing has no sign."""
+    found = [tell(value, ".5f") for value in (-0.00007, 0.00007, -0.000001, None)]
+    assert found == ["-0.00007", "0.00007", "0.00000", "–"]
+    assert [tell(value, "+.4f") for value in (-0.02, 0.02)] == ["-0.0200", "+0.0200"]
 
 
 def test_goals_are_met_or_missed_by_how_much_or_open() -> None:
