@@ -189,10 +189,10 @@ def measure_variant(plan: Plan, name: str, known: Facts, test: Path, threads: in
 def convert(model: Path, out: Path, recipe: str, check: Path | None, most_bytes: float = math.inf) -> Facts:
     """Convert as a user does; return the file's hash and size, and with `check` what the policy kept float.
 
-    The policy is asked with --sure: 128 slices tell a drop to within 0.0005 or so, and of the layers that could be left
-    float some always happen to please them. Where that cannot be met, or not within `most_bytes`, the drop alone is the
-    policy. A file that is no faster than its float32 is taken all the same: how fast it is, is a column of the table.
-    So is one that misses the policy whatever is left float: what it loses is another.
+    The policy is asked with --sure: some 100 slices tell a drop to within 0.0007 at best, and of the layers that could
+    be left float some always happen to please them. Where that cannot be met, or not within `most_bytes`, the drop
+    alone is the policy. A file that is no faster than its float32 is taken all the same: how fast it is, is a column of
+    the table. So is one that misses the policy whatever is left float: what it loses is another.
     Raises: EdgeSegError if convert refuses it for anything else.
     """
     command = ("convert", model, "-o", out, "--recipe", recipe, "--allow", "slower", "--force")
