@@ -1,19 +1,20 @@
-"""Hold a wheel on emulated boards to the same wheel on x86: the same slices and models, masks that agree.
+"""Compare a wheel on emulated boards with the same wheel on x86: the same slices and models, masks that agree.
 
-All boards at once. What does not hang on the kernels is done once: the first board does the check that every Python has
-to pass and resumes its run, the last one does the tests.
+All boards at once. What does not depend on the kernels is done once: the first board runs the check that every Python
+has to pass and resumes its run, the last one runs the tests.
 
 check_emulated.py SLICES TESTS_SITE BOARD...: run by the Python of an x86 environment with the wheel. A BOARD is an
-environment whose bin/python is emulated, TESTS_SITE a folder with pytest. All seconds told are emulated, no Pi's.
+environment whose bin/python is emulated, TESTS_SITE a folder with pytest. All times are emulated, not a Pi's.
 
 What "agree" means:
 - The embedded model's float32 twin, one slice of each file format: the same rows, every pixel of the masks, and the
   probability within 0.001. Reading, resizing, every layer and writing are the same; sums in another order move the
   probability by about 1e-6, and the file that holds it counts in steps of 1.5e-5.
-- The embedded model, whose activations are rounded to 8 bits at run time: a float's last bit decides which way, and one
-  step in an early layer moves whole borders. So the yardstick is x86 itself: how far its results move when the last
-  bit of the input's pixels is changed. A board may differ by twice the worst of that, and agree in all that is no
-  measurement. (With other kernels come other roundings in every layer, not in the first alone: therefore twice.)
+- The embedded model, whose activations are rounded to 8 bits at run time: a float's last bit decides the direction,
+  and one step in an early layer moves whole borders. The bound is therefore measured on x86: how far its results move
+  when the last bit of the input's pixels is changed. A board may differ by twice the largest of these differences, and
+  must agree in everything that is not a measurement. (Other kernels round differently in every layer, not only in the
+  first one: therefore twice.)
 """
 
 import csv
@@ -38,22 +39,31 @@ from edge_runtime.models import DEFAULT
 
 HERE = Path(__file__).resolve().parent
 DAMAGED = "slice-damaged.png"
-# The same engine and one thread on both sides: boards share the cores, and it is not speed that is compared.
+# The same engine and one thread on both sides: boards share the cores, and speed is not compared.
 OPTIONS = ("--engine", "litert", "--threads", "1", "--probability")
-# Those that a board can decide: its kernels, OpenCV's, the C library's. Emulation is some 50 times slower.
-TESTS = ("contract", "engines", "folder", "images", "overlay", "postprocess", "preprocess", "session")
-LEFT_OUT = (
-    "test_images.py::test_a_bomb_is_refused_before_memory_is_asked_for",  # 30,000 x 30,000 pixels, byte by byte
-    "test_folder.py::test_bad_images_fail_alone",  # the same
+# Tests whose result may depend on the board: its kernels, OpenCV's, the C library's. Emulation is some 50 times slower.
+TESTS = (
+    "contract/test_contract.py",
+    "folder/test_folder.py",
+    "images/test_images.py",
+    "images/test_overlay.py",
+    "inference/test_engines.py",
+    "inference/test_postprocess.py",
+    "inference/test_preprocess.py",
+    "inference/test_session.py",
 )
-STUCK_S = 900  # qemu's threads can wait for each other for ever
+TOO_SLOW = (
+    "images/test_images.py::test_a_bomb_is_refused_before_memory_is_asked_for",  # 30,000 x 30,000 pixels, byte by byte
+    "folder/test_folder.py::test_bad_images_fail_alone",  # the same
+)
+TIMEOUT_S = 900  # qemu's threads can deadlock
 
 
 FLOAT = Agreement(1.0, 0.001, 0.0001)
 
 
 class Disagreement(Exception):
-    """A board does not do what x86 does."""
+    """A board's results differ from those of x86."""
 
 
 class ShakenEngine:
@@ -71,7 +81,7 @@ class ShakenEngine:
 
 
 def measure_noise(slices, draws=8):
-    """Return the worst by which the embedded model's results on x86 move with the last bit of the input."""
+    """Return the largest differences in the embedded model's results on x86 when the last bit of the input changes."""
     session = Session.load(engine="litert", threads=1)
     engine, shaken = session.engine, ShakenEngine(session.engine, np.random.default_rng(0))
     agreements = []
@@ -102,11 +112,11 @@ def copy_images(images, folder):
 
 def run(*command, expect=0, **kwargs):
     """Run a command; return its standard output."""
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=STUCK_S, **kwargs)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=TIMEOUT_S, **kwargs)
     if done.returncode != expect:
-        said = f"{done.stdout}\n{done.stderr}".strip()
+        output = f"{done.stdout}\n{done.stderr}".strip()
         line = " ".join(map(str, command))
-        raise Disagreement(f"exit status {done.returncode} instead of {expect}: {line}\n{said}")
+        raise Disagreement(f"exit status {done.returncode} instead of {expect}: {line}\n{output}")
     return done.stdout
 
 
@@ -121,7 +131,7 @@ def read_counts(out):
 
 
 def compare_rows(expected, found, measurements):
-    """Raise Disagreement where rows differ; without `measurements`, in what follows from the mask they may."""
+    """Raise Disagreement where rows differ; without `measurements`, columns computed from the mask may differ."""
     kept = ("file", "status", "error", "width", "height", "input_sha256")
     for wanted, row in zip(expected, found, strict=True):
         for key in wanted if measurements else kept:
@@ -149,7 +159,7 @@ def read_grey(path):
 
 
 class Board:
-    """One emulated board and what it has to do, in the order in which a failure says most."""
+    """One emulated board and its checks, the most informative first."""
 
     def __init__(self, environment, work, noise, first, tests_site):
         self.environment, self.work, self.noise = environment, work, noise
@@ -157,18 +167,18 @@ class Board:
         self.python, self.edge_seg = environment / "bin" / "python", environment / "bin" / "edge-seg"
         self.started = time.monotonic()
 
-    def say(self, words):
+    def report(self, text):
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
-        print(f"{self.environment.name}, emulated: {words} ({seconds:.0f} s emulated)", flush=True)
+        print(f"{self.environment.name}, emulated: {text} ({seconds:.0f} s emulated)", flush=True)
 
     def check(self):
-        """Do all of it. Raises: Disagreement; TimeoutExpired if qemu is stuck."""
+        """Run all checks. Raises: Disagreement; TimeoutExpired if qemu hangs."""
         self.check_float()
         self.check_embedded()
         if self.first:
             self.check_resumed()
             run(self.python, HERE / "check_device.py", self.work / "few")
-            self.say("the wheel alone works as on every other Python")
+            self.report("the wheel alone works as on every other Python")
         if self.tests_site:
             self.check_tests()
 
@@ -177,7 +187,7 @@ class Board:
         run(self.edge_seg, self.work / "few", "-o", out, "--model", self.work / "twin.tflite", *OPTIONS)
         compare_rows(read_rows(self.work / "float"), read_rows(out), measurements=True)
         found = compare_outputs(self.work / "float", out, FLOAT)
-        self.say(f"{read_counts(out)['ok']} slices, float32 twin, against x86: {found}")
+        self.report(f"{read_counts(out)['ok']} slices, float32 twin, against x86: {found}")
 
     def check_embedded(self):
         out = self.environment / "embedded"
@@ -190,7 +200,7 @@ class Board:
         counts = read_counts(out)
         if counts["failed"] != 1:
             raise Disagreement(f"{counts['failed']} inputs failed, but one is damaged")
-        self.say(f"{counts['ok']} slices and a damaged one, embedded model, against x86: {found}")
+        self.report(f"{counts['ok']} slices and a damaged one, embedded model, against x86: {found}")
 
     def check_resumed(self):
         out = self.environment / "embedded"
@@ -199,18 +209,18 @@ class Board:
         counts = read_counts(out)
         if counts["kept"] != counts["ok"] or read_rows(out) != before:
             raise Disagreement(f"the same command again did not keep what was done: {counts}")
-        self.say(f"the same command again keeps all {counts['kept']}")
+        self.report(f"the same command again keeps all {counts['kept']}")
 
     def check_tests(self):
-        checkout = self.environment / "checkout"  # tests without their packages: those come from the wheel
+        checkout = self.environment / "checkout"  # the tests without the packages, which are in the wheel
         shutil.copytree(HERE.parent / "tests", checkout / "tests", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(HERE.parent / "pyproject.toml", checkout)
         folder = "tests/edge_runtime"
-        files = [f"{folder}/test_{name}.py" for name in TESTS]
-        slow = [word for name in LEFT_OUT for word in ("--deselect", f"{folder}/{name}")]
+        files = [f"{folder}/{name}" for name in TESTS]
+        slow = [word for name in TOO_SLOW for word in ("--deselect", f"{folder}/{name}")]
         command = (self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *slow, *files)
-        words = run(*command, cwd=checkout, env={**os.environ, "PYTHONPATH": str(self.tests_site)})
-        self.say(f"tests/edge_runtime: {words.splitlines()[-1].rsplit(' in ', 1)[0]}")
+        output = run(*command, cwd=checkout, env={**os.environ, "PYTHONPATH": str(self.tests_site)})
+        self.report(f"tests/edge_runtime: {output.splitlines()[-1].rsplit(' in ', 1)[0]}")
 
 
 def make_references(slices, work):
@@ -227,7 +237,7 @@ def make_references(slices, work):
 
 
 def check_board(board):
-    """Return whether a board passes, having told why not."""
+    """Return whether a board passes; print the reason if it does not."""
     try:
         board.check()
     except (Disagreement, subprocess.TimeoutExpired) as error:
@@ -243,8 +253,8 @@ def main():
         noise = make_references(list_images(slices), work)
         print(f"x86 against itself, last bit of the input changed: {noise}", flush=True)
         boards = [
-            Board(place, work, noise, place == environments[0], tests_site if place == environments[-1] else None)
-            for place in environments
+            Board(path, work, noise, path == environments[0], tests_site if path == environments[-1] else None)
+            for path in environments
         ]
         with ThreadPoolExecutor(len(boards)) as pool:
             passed = list(pool.map(check_board, boards))

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edge_runtime.engines.choose import LEAST_AGREEMENT
+from edge_runtime.checks.choose import MIN_AGREEMENT
 from edge_runtime.images import read_image
 
 
@@ -38,7 +38,7 @@ def main():
             lesions += bool(mask.any())
             agreement = (mask == other).mean()
             print(f"{engine}: {path.name}: {agreement:.4%} of the pixels as on litert")
-            assert agreement >= LEAST_AGREEMENT
+            assert agreement >= MIN_AGREEMENT
         assert lesions, "no slice has a lesion: empty masks agree too easily"
 
 

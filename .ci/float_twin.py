@@ -12,7 +12,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge_runtime.contract import read_contract, split_tail, stamp_contract
+from edge_runtime.contract.tail import read_contract, split_tail, stamp_contract
 
 
 def make_twin(model: Path, twin: Path) -> None:

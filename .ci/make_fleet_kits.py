@@ -1,6 +1,6 @@
 """Make a key, the installer and an old and a new small kit for .ci/check_fleet: make_fleet_kits.py FOLDER.
 
-Their edge-seg fails its self-test on a device whose root has a file named `ill`.
+Their edge-seg fails its self-test on a device whose root has a file named `broken`.
 """
 
 import hashlib
@@ -13,15 +13,15 @@ sys.path[:0] = [str(HERE), str(HERE / "tests"), str(HERE / "tests" / "deploy")]
 from kits import FAKE_CLOCK, make_model, pack, write_wheel  # noqa: E402
 
 from deploy.installer import NAME, build_installer  # noqa: E402
-from deploy.keys import make_keys  # noqa: E402
-from deploy.manifest import LOCK, MODEL  # noqa: E402
+from deploy.kit.keys import make_keys  # noqa: E402
+from deploy.kit.manifest import LOCK, MODEL  # noqa: E402
 
 SEG = """\
 import sys
 from pathlib import Path
 
 def main():
-    if "--selftest" in sys.argv and (Path(sys.prefix).parents[2] / "ill").exists():
+    if "--selftest" in sys.argv and (Path(sys.prefix).parents[2] / "broken").exists():
         print("edge-seg: error: the self-test: infer diverged", file=sys.stderr)
         return 1
     return 0
@@ -29,7 +29,7 @@ def main():
 
 
 def main() -> None:
-    """Write them."""
+    """Write key, installer and kits into FOLDER."""
     folder = Path(sys.argv[1])
     files = {"fakeseg.py": SEG, "deploy/__init__.py": "", "deploy/clock.py": FAKE_CLOCK}
     wheel = write_wheel(folder, "edge-seg", files=files, scripts="edge-seg = fakeseg:main")

@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "convert"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "convert" / "nets"))
 
 from keras_nets import build_unet, spread
 
-import convert.candidate
+import convert.search.candidate
 from convert import convert_model
 from edge_runtime import Session
-from edge_runtime.images import encode_png, write_file
-from reference.phantom import draw_phantom
-from reference.resunet import build_resunet
+from edge_runtime.images.write import encode_png
+from edge_runtime.system.files import write_file
+from reference.data.phantom import draw_phantom
+from reference.nets.resunet import build_resunet
 
-convert.candidate.CLOCK_S, convert.candidate.CLOSE_RACES = 0.3, 1  # nobody looks at its verdict here
+convert.search.candidate.TIMING_S, convert.search.candidate.MAX_TIMINGS = 0.3, 1  # its speed verdict is not used here
 RECIPES = {"transpose": ("drq", "fp16", "weight-only", "fp32")}  # of one net all, of the others the default
 
 

@@ -1,1 +1,1 @@
-"""Measures size, memory, latency and accuracy of a converted model against its baselines, judges, and reports."""
+"""Measures size, memory, latency and accuracy of a converted model against its baselines, and reports them."""

@@ -1,34 +1,26 @@
-"""The command: `python -m convert MODEL`, also edge-convert. Data on stdout, words on stderr, exit codes as documented.
+"""How is a model converted on the command line? By `python -m convert MODEL`, also edge-convert.
 
-0 done; 1 error; 2 usage; 4 the audit or the clock refused the result; 5 the model could run code; 6 the policy was
-not met; 130 interrupted.
+Data goes to stdout, messages to stderr. Exit codes: 0 done; 1 error; 2 usage; 4 the result did not pass the audit or
+the timing; 5 the model could run code; 6 the policy was not met; 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
-from edge_runtime.errors import EdgeSegError, UsageError
+from convert.flatbuffer.upsampling import UPSAMPLES
+from convert.quantize.full_integer import IO
+from convert.quantize.recipes import RECIPES
+from convert.search.options import AUTO, TARGETS
+from edge_runtime.errors import UsageError
+from edge_runtime.system.command import Parser, run_command_line
 
-from . import TARGETS, convert_model
-from .integer import IO
-from .recipes import RECIPES
-from .tournament import AUTO
-from .upsample import UPSAMPLES
+from .conversion import convert_model
 
 PROGRAM = "edge-convert"
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError("usage", message, f"see {PROGRAM} --help")
 
 
 def build_parser() -> Parser:
@@ -36,19 +28,19 @@ def build_parser() -> Parser:
     parser = Parser(PROGRAM, description="A trained Keras model → one stamped, audited .tflite file.")
     parser.add_argument("model", metavar="MODEL", help=".keras, .h5 or a SavedModel folder")
     parser.add_argument("-o", metavar="OUT.tflite", dest="out", help="default: MODEL's stem.RECIPE.tflite beside it")
-    recipes = "; ".join(f"{recipe.name}: {recipe.says}" for recipe in RECIPES.values())
+    recipes = "; ".join(f"{recipe.name}: {recipe.description}" for recipe in RECIPES.values())
     parser.add_argument("--recipe", default="drq", choices=[*RECIPES, AUTO], help=f"{recipes}; {AUTO}: the fastest "
-                        "that passes audit, clock and policy (default: drq)")  # fmt: skip
+                        "that passes the audit, the timing and the policy (default: drq)")  # fmt: skip
     parser.add_argument("--calibrate", metavar="DIR", help="100 to 500 representative images that set the ranges of "
                         "int8 activations; they may not be checked on")  # fmt: skip
     parser.add_argument("--int8-io", default="float32", choices=IO, help="type of input and output of an int8 file; "
                         "edge-seg runs either (default: float32)")  # fmt: skip
     parser.add_argument("--check", metavar="IMAGES", help="compare original and result on a folder of images, through "
-                        "the device's own runtime, and draw the worst ten")  # fmt: skip
+                        "the device's own runtime, and draw the ten with the largest loss")  # fmt: skip
     parser.add_argument("--masks", metavar="DIR", help="the true masks of these images, NAME.png; without them the "
-                        "original's own masks are the truth")  # fmt: skip
+                        "original's masks are the truth")  # fmt: skip
     parser.add_argument("--max-iou-drop", type=float, metavar="X", help="refuse a result (exit 6) that loses more than "
-                        "X of mean IoU on these images; layers that hurt are kept float first")  # fmt: skip
+                        "X of mean IoU on these images; layers that cause the loss are left float first")  # fmt: skip
     parser.add_argument("--sure", action="store_true", help="with --max-iou-drop: the loss's whole 95 %% interval must "
                         "be at most X, so that other images are unlikely to lose more")  # fmt: skip
     parser.add_argument("--input-size", nargs=2, type=int, metavar=("H", "W"), help="for a model whose size is open")
@@ -57,16 +49,16 @@ def build_parser() -> Parser:
         "--contract", metavar="FILE.toml", help="contract fields; default: STEM.contract.toml, if there"
     )
     parser.add_argument("--upsample", default="auto", choices=UPSAMPLES, help="transposed convolutions: auto "
-                        " takes what is measured to be fastest within 3 %% of the size (default: auto)")  # fmt: skip
+                        "takes what is measured to be fastest within 3 %% of the size (default: auto)")  # fmt: skip
     parser.add_argument("--target", default="litert", choices=TARGETS, help="the runtime to load it (default: litert)")
-    parser.add_argument("--keep-float", type=limit, default=None, metavar="auto|N", help="do not quantize convolutions "
-                        "of fewer than N filters x taps; auto: those that are measured to be slower in int8, as far as "
-                        "the size allows (default: auto)")  # fmt: skip
+    parser.add_argument("--keep-float", type=to_limit, default=None, metavar="auto|N", help="do not quantize "
+                        "convolutions of fewer than N filters x taps; auto: those that are measured to be slower in "
+                        "int8, as far as the size allows (default: auto)")  # fmt: skip
     parser.add_argument("--choices", metavar="REPORT.json", help="take the layout of an earlier conversion from its "
-                        "report instead of measuring: the same bytes on any machine")  # fmt: skip
+                        "report instead of measuring, for the same bytes on any machine")  # fmt: skip
     parser.add_argument("--retune", action="store_true", help="measure again what an earlier conversion here chose")
     parser.add_argument(
-        "--trust-custom", metavar="MODULE", default="", help="import custom layers from MODULE: runs it"
+        "--trust-custom", metavar="MODULE", default="", help="import custom layers from MODULE, which runs its code"
     )
     parser.add_argument("--allow", metavar="FINDING", action="append", default=[], help="accept a finding of the audit")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
@@ -75,7 +67,7 @@ def build_parser() -> Parser:
     return parser
 
 
-def limit(text: str) -> int | None:
+def to_limit(text: str) -> int | None:
     """Return --keep-float's number, None for "auto"."""
     if text == "auto":
         return None
@@ -86,52 +78,44 @@ def limit(text: str) -> int | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        options = build_parser().parse_args(arguments)
-        size = tuple(options.input_size or ())
-        if options.depth is not None:
-            size = (options.depth, *size)
-        if size and (min(size) < 1 or len(size) < 2):
-            why = "sizes are positive, and --depth needs --input-size"
-            raise UsageError(f"the size {' '.join(map(str, size))}", why)
-        done = convert_model(
-            options.model,
-            options.recipe,
-            options.out,
-            input_size=size or None,
-            contract=options.contract,
-            upsample=options.upsample,
-            target=options.target,
-            keep_float=options.keep_float,
-            choices=options.choices,
-            retune=options.retune,
-            calibrate=options.calibrate,
-            int8_io=options.int8_io,
-            check=options.check,
-            masks=options.masks,
-            max_iou_drop=options.max_iou_drop,
-            sure=options.sure,
-            markdown=options.markdown,
-            trust_custom=options.trust_custom,
-            allow=options.allow,
-            force=options.force,
-            say=lambda text: print(f"{PROGRAM}: {text}", file=sys.stderr),
-        )
-    except EdgeSegError as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; nothing was written", file=sys.stderr)
-        return 130
+    options = build_parser().parse_args(arguments)
+    return run_command_line(PROGRAM, lambda: run(options), "nothing was written")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Convert a model, and print the table or the report."""
+    size = tuple(options.input_size or ())
+    if options.depth is not None:
+        size = (options.depth, *size)
+    if size and (min(size) < 1 or len(size) < 2):
+        why = "sizes are positive, and --depth needs --input-size"
+        raise UsageError(f"the size {' '.join(map(str, size))}", why)
+    done = convert_model(
+        options.model,
+        options.recipe,
+        options.out,
+        input_size=size or None,
+        contract=options.contract,
+        upsample=options.upsample,
+        target=options.target,
+        keep_float=options.keep_float,
+        choices=options.choices,
+        retune=options.retune,
+        calibrate=options.calibrate,
+        int8_io=options.int8_io,
+        check=options.check,
+        masks=options.masks,
+        max_iou_drop=options.max_iou_drop,
+        sure=options.sure,
+        markdown=options.markdown,
+        trust_custom=options.trust_custom,
+        allow=options.allow,
+        force=options.force,
+        say=lambda text: print(f"{PROGRAM}: {text}", file=sys.stderr),
+    )
     print(json.dumps(done.report, indent=1) if options.json else done.table)
     print(f"{PROGRAM}: wrote {done.path} and {done.report_path}", file=sys.stderr)
     return 0
-
-
-def interrupt(*_: Any) -> NoReturn:
-    """Treat SIGTERM as Ctrl-C: clean up, then leave."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

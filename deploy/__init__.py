@@ -1,1 +1,1 @@
-"""Kits that go onto a device without internet: signed, tested there before they are used, and back when they fail."""
+"""How does a device without internet get software and model? By signed kits, tested there before they are used."""

@@ -1,4 +1,7 @@
-"""How long one image takes: a slot's own Python runs `-m deploy.clock MODEL RUNS`, which prints {"median_ms": …}."""
+"""How long does one image take? A slot's own Python runs `-m deploy.clock MODEL RUNS`, which prints {"median_ms": …}.
+
+Installers of earlier versions run this module in newer slots: its name, arguments and output stay.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,18 @@ import sys
 import time
 from pathlib import Path
 
-LEAST, SECONDS = 3, 5  # a slow device is measured no longer than it takes to know that it is slow
+MIN_IMAGES, MAX_SECONDS = 3, 5  # a slow device takes fewer images than asked for
 
 
 def measure_ms(model: Path, runs: int) -> float:
-    """Return the median time of one image of the model's own size, from array to mask.
+    """Return the median time of one image of the model's input size, from array to mask: of at most `runs`.
 
-    Of at most `runs`, after one that does not count.
+    One image before them warms up and is not counted.
     """
     import numpy as np
 
-    from edge_runtime.contract import read_contract
-    from edge_runtime.session import Session
+    from edge_runtime.contract.tail import read_contract
+    from edge_runtime.inference.session import Session
 
     contract = read_contract(model)
     shape = contract.input.shape[1:-1] + ((3,) if contract.input.colour == "rgb" else ())  # (H, W) or (H, W, 3)
@@ -27,7 +30,7 @@ def measure_ms(model: Path, runs: int) -> float:
     session = Session.load(model)
     times: list[float] = []
     for _ in range(runs + 1):
-        if len(times) > LEAST and sum(times) > 1000 * SECONDS:
+        if len(times) > MIN_IMAGES and sum(times) > 1000 * MAX_SECONDS:
             break
         started = time.perf_counter()
         session.segment(image)

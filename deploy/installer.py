@@ -1,4 +1,4 @@
-"""The device's installer as one file, a zipapp of the standard library's needs alone: `python3 edge-deploy.pyz`."""
+"""What is in the device's installer? One file, a zipapp that needs the standard library alone: edge-deploy.pyz."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import zipfile
 from pathlib import Path
 
 NAME = "edge-deploy.pyz"
-# What runs on a device before anything of a kit may: these files, the standard library, and nothing else.
+# What runs on a device before a kit was checked: these files, the standard library, and nothing else.
 DEVICE = (
-    "deploy/__init__.py", "deploy/__main__.py", "deploy/archive.py", "deploy/audit.py", "deploy/disk.py",
-    "deploy/ed25519.py", "deploy/environment.py", "deploy/fit.py", "deploy/install.py", "deploy/keys.py",
-    "deploy/manifest.py", "deploy/probe.py", "deploy/process.py", "deploy/service.py", "deploy/slots.py",
-    "deploy/status.py", "deploy/units.py", "edge_runtime/__init__.py", "edge_runtime/errors.py",
+    "deploy/__init__.py", "deploy/__main__.py", "deploy/device/__init__.py", "deploy/device/audit_log.py",
+    "deploy/device/durable.py", "deploy/device/install.py", "deploy/device/process.py",
+    "deploy/device/requirements.py", "deploy/device/service.py", "deploy/device/slot_test.py",
+    "deploy/device/slots.py", "deploy/device/status.py", "deploy/device/venv.py", "deploy/kit/__init__.py",
+    "deploy/kit/archive.py", "deploy/kit/ed25519.py", "deploy/kit/keys.py", "deploy/kit/manifest.py",
+    "deploy/kit/unit_files.py", "edge_runtime/__init__.py", "edge_runtime/errors.py",
+    "edge_runtime/system/__init__.py", "edge_runtime/system/command.py", "edge_runtime/system/files.py",
+    "edge_runtime/system/process.py", "edge_runtime/system/terminal.py",
 )  # fmt: skip
 MAIN = """\
 import sys

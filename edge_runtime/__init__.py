@@ -6,17 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .contract import Contract as Contract
-    from .errors import EdgeSegError as EdgeSegError
-    from .session import Result as Result
-    from .session import Session as Session
+    from edge_runtime.contract.fields import Contract as Contract
+    from edge_runtime.errors import EdgeSegError as EdgeSegError
+    from edge_runtime.inference.session import Result as Result
+    from edge_runtime.inference.session import Session as Session
 
 __all__ = ["Contract", "EdgeSegError", "Result", "Session"]
-_HOMES = {"Contract": "contract", "EdgeSegError": "errors", "Result": "session", "Session": "session"}
+_MODULES = {
+    "Contract": "edge_runtime.contract.fields",
+    "EdgeSegError": "edge_runtime.errors",
+    "Result": "edge_runtime.inference.session",
+    "Session": "edge_runtime.inference.session",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Imported at use: `edge-seg --help` must not wait for NumPy and OpenCV.
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,14 +1,23 @@
-"""The tree of errors a user may see: one line, `WHAT: WHY; WHAT TO DO`, and the exit code that goes with it.
+"""Which errors may a user see? Each is one line, `WHAT: WHY; WHAT TO DO`, with its exit code.
 
-Raised anywhere, caught once, at the edge of each command line. Anything else that escapes is a bug and shows
-its traceback.
+They are raised anywhere and caught once, where each command line begins. Any other exception is a bug and shows its
+traceback.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
+
+def near_miss(name: str, known: Collection[str]) -> str:
+    """Return "did you mean 'X'?" for the known name closest to `name`; "" where none is close."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
 
 class EdgeSegError(Exception):
-    """A failure that its reader can act on: `what` failed, `why`, and what `fix` to try; one line in all."""
+    """A failure that a user can act on: `what` failed, `why`, and a `fix` to try; one line in all."""
 
     exit_code = 1
 
@@ -19,13 +28,13 @@ class EdgeSegError(Exception):
 
 
 class UsageError(EdgeSegError):
-    """The command line asks for something that cannot be meant."""
+    """The command line is not valid."""
 
     exit_code = 2
 
 
 class ImageError(EdgeSegError):
-    """One image could not be read, segmented or written; the others are not concerned."""
+    """One image could not be read, segmented or written; the others are not affected."""
 
 
 class ContractError(EdgeSegError):
@@ -41,7 +50,7 @@ class EngineError(EdgeSegError):
 
 
 class OutputError(EdgeSegError):
-    """Results cannot be written where they were asked for."""
+    """Results cannot be written to the given path."""
 
 
 class AuditError(EdgeSegError):
@@ -51,7 +60,7 @@ class AuditError(EdgeSegError):
 
 
 class UnsafeModelError(EdgeSegError):
-    """The model could run code of its own when loaded; nothing of it was executed."""
+    """The model file could run code when it is loaded; none of it was executed."""
 
     exit_code = 5
 
@@ -69,7 +78,7 @@ class KitError(EdgeSegError):
 
 
 class InstallError(EdgeSegError):
-    """A kit did not get through its tests on this device, which goes on with what it had."""
+    """A kit did not pass its tests on this device, which keeps the kit it had."""
 
     exit_code = 9
 
@@ -78,3 +87,8 @@ class AuditLogError(EdgeSegError):
     """A device's audit log is not the one that was written."""
 
     exit_code = 10
+
+
+def printable(text: str) -> str:
+    """Return text without control characters, which a terminal would interpret, and names that are not UTF-8."""
+    return "".join(char if char.isprintable() else "�" for char in text)

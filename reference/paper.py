@@ -1,4 +1,4 @@
-"""The paper's recipe, number by number, and the table that it reports.
+"""The paper's recipe and its published results.
 
 Source: Aprianto and Riana 2025, "Brain Tumor Segmentation Meets Efficiency: Res-UNet Improved by Attention Mechanisms
 and Quantization", section II.F and Table I.
@@ -19,7 +19,7 @@ PAPER = Recipe(
     warm_up=0.0,
     weight_decay=0.0,
     dice=0.0,  # "the binary cross-entropy loss function"
-    schedule="plateau",  # ReduceLROnPlateau and EarlyStopping on val_binary_io_u, mode max
+    schedule="plateau",  # ReduceLROnPlateau and EarlyStopping on val_mean_iou, mode max
     factor=0.2,  # "reducing it by a factor of 0.2 after 4 epochs without improvement"
     patience=4,
     least_rate=1e-6,  # "with a minimum learning rate of 1e-6"
@@ -32,19 +32,19 @@ PAPER = Recipe(
     weights="none",  # "a pre-trained ResNet50V2 backbone": give --weights imagenet where there is a network
 )
 
-LEAST_GAIN = 1e-4  # that Keras's ReduceLROnPlateau counts as an improvement, unless told otherwise
+MIN_GAIN = 1e-4  # the default of Keras's ReduceLROnPlateau for an improvement
 
 
 def follow_plateau(scores: Sequence[float], recipe: Recipe) -> tuple[float, bool]:
     """Return the next epoch's learning rate, and whether to stop, after epochs with these validation scores.
 
-    A function of the scores alone, so that a resumed run goes on as if it had never ended.
+    It depends on the scores alone, so a resumed run continues as if it had not been interrupted.
     Source: keras.callbacks.ReduceLROnPlateau and EarlyStopping with mode "max" and their defaults (Keras 3).
     """
     rate, best_drop, waited_drop = recipe.rate, float("-inf"), 0
     best_stop, waited_stop = float("-inf"), 0
     for score in scores:
-        if score > best_drop + LEAST_GAIN:
+        if score > best_drop + MIN_GAIN:
             best_drop, waited_drop = score, 0
         else:
             waited_drop += 1
@@ -60,21 +60,21 @@ def follow_plateau(scores: Sequence[float], recipe: Recipe) -> tuple[float, bool
 
 
 @dataclass(frozen=True)
-class Reported:
-    """A row of Table I: a variant's float32 net, or its DRQ file."""
+class PublishedRow:
+    """A row of Table I: the results of a variant's float32 net, or of its DRQ file."""
 
     mean_iou: float
-    megabytes: float  # of 2**20 bytes, by the sizes of nets rebuilt
-    seconds: float  # an image, mean of 500, on a Tesla M10
+    megabytes: float  # of 2**20 bytes, judging by the sizes of rebuilt nets
+    seconds: float  # per image, mean of 500, on a Tesla M10
 
 
 TABLE = {
-    ("none", "fp32"): Reported(0.8322, 126.4877, 0.3143),
-    ("none", "drq"): Reported(0.8317, 32.1887, 0.1973),
-    ("ag", "fp32"): Reported(0.8455, 127.2101, 0.3131),
-    ("ag", "drq"): Reported(0.8451, 32.3863, 0.2055),
-    ("se", "fp32"): Reported(0.8406, 127.0890, 0.3171),
-    ("se", "drq"): Reported(0.8384, 32.3802, 0.1996),
-    ("cbam", "fp32"): Reported(0.8359, 128.8157, 0.3245),
-    ("cbam", "drq"): Reported(0.8286, 32.8767, 0.2045),
+    ("none", "fp32"): PublishedRow(0.8322, 126.4877, 0.3143),
+    ("none", "drq"): PublishedRow(0.8317, 32.1887, 0.1973),
+    ("ag", "fp32"): PublishedRow(0.8455, 127.2101, 0.3131),
+    ("ag", "drq"): PublishedRow(0.8451, 32.3863, 0.2055),
+    ("se", "fp32"): PublishedRow(0.8406, 127.0890, 0.3171),
+    ("se", "drq"): PublishedRow(0.8384, 32.3802, 0.1996),
+    ("cbam", "fp32"): PublishedRow(0.8359, 128.8157, 0.3245),
+    ("cbam", "drq"): PublishedRow(0.8286, 32.8767, 0.2045),
 }

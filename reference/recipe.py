@@ -1,6 +1,6 @@
-"""Every number that decides a training run; its defaults are our recipe. The paper's is `reference/paper.py`.
+"""The recipe: all numbers of a training run, with ours as defaults. The paper's is in `reference/paper.py`.
 
-What each choice is worth was measured: docs/training.md.
+The effect of each choice was measured: docs/training.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ ENCODERS = ("resnet50v2", "lite0")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Our recipe; what differs from the paper is said on the line."""
+    """Our recipe; where the paper differs, the comment says so. The field names are those of recipe.json."""
 
     encoder: str = "resnet50v2"  # the paper's, or "lite0": EfficientNet-Lite0, the embedded model's
     attention: str = "ag"
@@ -21,13 +21,13 @@ class Recipe:
     size: int = 224
     colour: str = "rgb"
     epochs: int = 50
-    small_epochs: int = 0  # first epochs at small_size: a third of the time each (not in the paper)
+    small_epochs: int = 0  # first epochs at small_size, each in a third of the time (not in the paper)
     small_size: int = 128
     batch: int = 16
     rate: float = 1e-3
-    schedule: str = "cosine"  # to zero over the run, or "plateau", which follows the validation (the paper)
+    schedule: str = "cosine"  # to zero over the run, or "plateau", by validation score (the paper)
     warm_up: float = 0.03  # share of the run before the cosine (the paper: none)
-    factor: float = 0.2  # of the plateau: what the rate is multiplied by
+    factor: float = 0.2  # of the plateau: multiplies the rate
     patience: int = 4  # of the plateau: epochs without improvement before that
     least_rate: float = 1e-6  # of the plateau
     stop_patience: int = 7  # of the plateau: epochs without improvement that end the run
@@ -35,12 +35,12 @@ class Recipe:
     dice: float = 1.0  # weight of the soft Dice loss beside cross-entropy (the paper: none)
     deep: float = 0.0  # weight of the loss of the decoder's next stage, halved for each coarser one (the paper: none)
     augment: bool = True  # mirrors, turns, scales, intensities (the paper: none)
-    match: float = 0.0  # share of the slices that are shown in another training slice's contrast (the paper: none)
-    cover: float = 0.0  # share of the lesions that are covered where they can be, the mask empty (the paper: none)
+    match: float = 0.0  # share of slices in the contrast of another training slice (the paper: none)
+    cover: float = 0.0  # share of lesions that are covered where possible, with an empty mask (the paper: none)
     ema: float = 0.998  # decay of the averaged weights that are validated and saved; 0: no average (the paper)
-    split: str = "patient"  # who is held out: patients, or "slice", single slices (the paper)
+    split: str = "patient"  # what is held out: patients, or "slice", single slices (the paper)
     share: float = 0.2  # of each class's patients, or of the slices, held out for validation
-    test_share: float = 0.0  # and for a test that neither epoch nor threshold is chosen on
+    test_share: float = 0.0  # held out for a test: neither epoch nor threshold is chosen on it
     seed: int = 1
     precision: str = "float32"
-    weights: str = "none"  # "imagenet", or a .keras, .h5 or .pth file: its layers of the same name and shape
+    weights: str = "none"  # "imagenet", or a .keras, .h5 or .pth file: for layers of the same name and shape

@@ -1,4 +1,4 @@
-"""A session without a model file: what stands in for an engine, and a contract that fits it."""
+"""A session without a model file: a fake engine, and a contract that fits it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.contract import ClassSpec, Contract, InputSpec, Label, ModelFacts, OutputSpec, Source, Threshold
-from edge_runtime.session import Session
+from edge_runtime.contract.fields import (
+    ClassSpec,
+    Contract,
+    InputSpec,
+    Label,
+    ModelFacts,
+    OutputSpec,
+    SourceModel,
+    Threshold,
+)
+from edge_runtime.inference.session import Session
 
 Array = npt.NDArray[Any]
 COLOURS = ((0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255))
@@ -68,7 +77,7 @@ def make_contract(
         threshold=Threshold(0.5, "a test"),
         recipe="fp32",
         calibration=None,
-        source=Source("0" * 64, {"keras": "3"}),
+        source=SourceModel("0" * 64, {"keras": "3"}),
         quality=None,
         intended_use="Tests only.",
         allowed=(),

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from edge_runtime.cli import main
-from reference.phantom import draw_phantom
+from reference.data.phantom import draw_phantom
 
 COMMAND = [sys.executable, "-m", "edge_runtime.cli"]
 OPTIONS = ["--threads", "1", "--quiet"]
@@ -26,13 +26,13 @@ TIMED = {"results.csv", "run.json", "index.html", *OWN}  # hold times of this ve
 Outputs = dict[str, bytes]
 
 
-def draw_folder(place: Path, count: int) -> Path:
+def draw_folder(folder: Path, count: int) -> Path:
     """A folder of so many small drawn slices, all different."""
-    place.mkdir()
+    folder.mkdir()
     for k in range(count):
         image = draw_phantom(np.random.default_rng(k), "meningioma", (64, 64)).image
-        (place / f"{k:02}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
-    return place
+        (folder / f"{k:02}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    return folder
 
 
 def start(*args: object, **kwargs: object) -> subprocess.Popen[str]:
@@ -101,7 +101,7 @@ def read_rows(out: Path) -> list[dict[str, str]]:
 
 
 def read_stamps(out: Path) -> dict[str, tuple[int, int]]:
-    """What tells whether a mask was written again: (inode, time of its last change)."""
+    """What changes when a mask is written again: (inode, time of its last change)."""
     masks = out / "masks"
     found = [path for path in masks.iterdir() if not path.name.startswith(".")] if masks.is_dir() else []
     return {path.name: ((facts := path.stat()).st_ino, facts.st_mtime_ns) for path in found}
@@ -118,7 +118,7 @@ def assert_same(out: Path, whole: Path) -> None:
 
 
 def assert_nothing_torn(out: Path, whole: Mapping[str, bytes]) -> None:
-    """Whatever stands under a final name is complete, whenever the run was stopped."""
+    """Whatever has its final name is complete, whenever the run was stopped."""
     if not out.exists():
         return
     for name in list_files(out) - TIMED:

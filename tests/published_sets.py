@@ -12,7 +12,7 @@ import cv2
 import h5py
 import numpy as np
 
-from reference.phantom import Phantom, draw_phantom
+from reference.data.phantom import Phantom, draw_phantom
 
 SIZE = 80
 CODES = {"meningioma": 1, "glioma": 2, "pituitary": 3}

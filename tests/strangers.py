@@ -1,4 +1,4 @@
-"""Draws what is no slice but may lie in a folder of slices: photographs, scanned pages of text, screenshots."""
+"""Draws images that are not slices but may lie in a folder of slices: photographs, pages of text, screenshots."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def write_lines(
 ) -> None:
     left, top, right, bottom = frame
     for line in range(top + step, bottom, step):
-        place = left
-        while place < right - 60:
+        column = left
+        while column < right - 60:
             word = WORDS[int(rng.integers(len(WORDS)))]
-            cv2.putText(image, word, (place, line), cv2.FONT_HERSHEY_SIMPLEX, scale, (ink,) * 3, 1, cv2.LINE_AA)
-            place += cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] + int(14 * scale) + 4
+            cv2.putText(image, word, (column, line), cv2.FONT_HERSHEY_SIMPLEX, scale, (ink,) * 3, 1, cv2.LINE_AA)
+            column += cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] + int(14 * scale) + 4

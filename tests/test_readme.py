@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 import pytest
 
-import benchmarks.arguments as edge_bench
-import convert.__main__ as edge_convert
-import deploy.__main__ as edge_deploy
-import edge_runtime.cli as edge_seg
-import reference.__main__ as edge_reference
-from convert.audit import FINDINGS
-from convert.recipes import RECIPES
+from benchmarks import options as edge_bench
+from convert import __main__ as edge_convert
+from convert.quantize.recipes import RECIPES
+from convert.verify.audit import FINDINGS
+from deploy import __main__ as edge_deploy
+from edge_runtime.cli import __main__ as edge_seg
 from edge_runtime.models import DEFAULT
-from reference.phantom import draw_phantom
+from reference import __main__ as edge_reference
+from reference.data.phantom import draw_phantom
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -92,8 +92,8 @@ def test_the_conversions_page_is_complete() -> None:
 
 
 def test_the_numbers_come_from_the_committed_result() -> None:
-    """The README's table of the embedded model is what docs/numbers.py makes of the committed benchmark result."""
-    spec = importlib.util.spec_from_file_location("numbers_of_docs", ROOT / "docs" / "numbers.py")
+    """The README's table of the embedded model is what tools/readme_table.py makes of the committed result."""
+    spec = importlib.util.spec_from_file_location("numbers_of_docs", ROOT / "tools" / "readme_table.py")
     assert spec and spec.loader
     numbers = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(numbers)

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.report import write_reports
-from reference.phantom import draw_phantom
+from benchmarks.report.write import write_reports
+from reference.data.phantom import draw_phantom
 
 Result = dict[str, Any]
 Column = npt.NDArray[np.float64]
@@ -51,12 +51,12 @@ ABSENT = {
 }
 HEADLINE, FP32 = "drq-litert-4", "fp32-litert-4"
 STAGES = {"decode": 5.2, "preprocess": 1.9, "infer": 128.6, "postprocess": 2.4, "write": 6.1}
-METRICS = ("iou", "binary_iou", "dice", "hd95_px", "lesion_area_error")
+METRICS = ("lesion_iou", "mean_iou", "dice", "hd95_px", "lesion_area_error")
 ENERGY_WHY = "no sensor: neither RAPL, NVML nor the Pi 5's PMIC answered, and no meter file was given"
 
 
 def draw_result(seed: int = 1, change: Callable[[Result], object] | None = None, **parts: Any) -> Result:
-    """A result of format edge-seg-benchmark/1; `parts` replace top-level fields, `change` edits what is left."""
+    """A result of format edge-seg-benchmark/2; `parts` replace top-level fields, `change` edits what is left."""
     result = copy.deepcopy(draw_whole(seed)) | parts
     if change:
         change(result)
@@ -92,7 +92,7 @@ def draw_whole(seed: int) -> Result:
     """The result with nothing missing, not to be written to."""
     rng = np.random.default_rng(seed)
     result: Result = {
-        "format": "edge-seg-benchmark/1",
+        "format": "edge-seg-benchmark/2",
         "created": "2026-11-20T21:04:11Z",
         "finished": "2026-11-20T22:19:47Z",
         "project": {"version": "0.2.0", "commit": "9f3c1e7"},
@@ -192,7 +192,7 @@ def draw_samples(
 
 
 def draw_latency(samples: list[list[float]]) -> Result:
-    """What a result says of samples; percentiles by the nearest rank."""
+    """A result's latency for samples; percentiles by the nearest rank."""
     times = sorted(ms for _, ms in samples)
     rank = {f"p{p}_ms": times[max(0, -(-p * len(times) // 100) - 1)] for p in (50, 90, 95, 99)}
     p50, mean = rank["p50_ms"], float(np.mean(times))
@@ -257,14 +257,14 @@ def draw_end_to_end(rng: np.random.Generator, images: int = 160) -> Result:
         times = np.sort(p50 * (0.985 + rng.gamma(2.0, 0.012, images)))
         ranks = {"p50_ms": times[images // 2 - 1], "p90_ms": times[int(images * 0.9) - 1], "p99_ms": times[-2]}
         stages[name] = ranks | {"mean_ms": times.mean(), "total_ms": times.sum()}
-    told, other = sum(stage["total_ms"] for stage in stages.values()), 96.0
+    total, other = sum(stage["total_ms"] for stage in stages.values()), 96.0
     return {
         "subject": HEADLINE,
         "images": images,
-        "wall_ms": told + other,
+        "wall_ms": total + other,
         "stages": stages,
         "other_ms": other,
-        "images_per_s": images / ((told + other) / 1000),
+        "images_per_s": images / ((total + other) / 1000),
     }
 
 
@@ -296,7 +296,7 @@ def draw_accuracy(rng: np.random.Generator, n: int = 160) -> tuple[Result, list[
     like = draw_rows(rng, files, areas, np.clip(1 - rng.gamma(1.2, 0.002, n), 0, 1))
     scored = score_rows(rng, other)
     scored["difference"] = {"against": FP32} | {
-        name: draw_score(rng, other, name, less=one) for name in ("iou", "binary_iou", "dice")
+        name: draw_score(rng, other, name, less=one) for name in ("lesion_iou", "mean_iou", "dice")
     }
     scored["agreement"] = score_rows(rng, like, FP32) | {"changed_pixels": 0.00021}
     del scored["agreement"]["per_image"]
@@ -314,20 +314,24 @@ def draw_rows(rng: np.random.Generator, files: list[str], areas: Any, dice: Colu
     for file, area, score in zip(files, areas.tolist(), dice.tolist(), strict=True):
         found = int(area * rng.uniform(0.9, 1.1))
         hit = min(round(score * (area + found) / 2), area, found)
-        counts = {"hit": hit, "false": found - hit, "missed": area - hit, "rest": 512 * 512 - found - area + hit}
-        scores = {"iou": hit / (area + found - hit), "dice": 2 * hit / (area + found), "hd95_px": 40 * (1 - score) ** 2}
+        counts = {"tp": hit, "fp": found - hit, "fn": area - hit, "tn": 512 * 512 - found - area + hit}
+        scores = {
+            "lesion_iou": hit / (area + found - hit),
+            "dice": 2 * hit / (area + found),
+            "hd95_px": 40 * (1 - score) ** 2,
+        }
         rows.append({"file": file} | counts | scores | {"lesion_area_error": abs(area - found) / area, "alarm": None})
     return rows
 
 
 def pool(rows: list[Result], name: str, index: Any) -> Column:
-    """A score of the images of each row of `index`, as the specification says it: IoUs of all pixels, others means."""
-    if name not in ("iou", "binary_iou"):
+    """A score of the images of each row of `index`, as specified: IoUs of all pixels, others means."""
+    if name not in ("lesion_iou", "mean_iou"):
         return np.array([row[name] for row in rows])[index].mean(axis=1)
-    names = ("hit", "false", "missed", "rest")
-    hit, false, missed, rest = (np.array([row[part] for row in rows])[index].sum(axis=1) for part in names)
-    lesion = hit / (hit + false + missed)
-    return lesion if name == "iou" else (lesion + rest / (rest + false + missed)) / 2
+    names = ("tp", "fp", "fn", "tn")
+    tp, fp, fn, tn = (np.array([row[part] for row in rows])[index].sum(axis=1) for part in names)
+    lesion = tp / (tp + fp + fn)
+    return lesion if name == "lesion_iou" else (lesion + tn / (tn + fp + fn)) / 2
 
 
 def score_rows(rng: np.random.Generator, rows: list[Result], against: str = "masks") -> Result:

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.__main__ import main, without_folders
-from benchmarks.results import read_result
+from benchmarks.__main__ import main
+from benchmarks.options import strip_folders
+from benchmarks.result.file import read_result
 from edge_runtime import Session
-from edge_runtime.images import encode_png, read_image
+from edge_runtime.images import read_image
+from edge_runtime.images.write import encode_png
 from edge_runtime.models import DEFAULT
-from reference.phantom import draw_phantom
+from reference.data.phantom import draw_phantom
 
 SLICES = 5
 COMMAND = [sys.executable, "-m", "benchmarks"]
@@ -53,7 +55,7 @@ def result(done: tuple[Path, subprocess.CompletedProcess[str]]) -> dict[str, Any
     return read_result(done[0] / "result.json")
 
 
-def test_a_run_ends_with_what_it_is_worth(
+def test_a_run_ends_with_its_validity(
     done: tuple[Path, subprocess.CompletedProcess[str]], result: dict[str, Any]
 ) -> None:
     """Exit 0 if it is valid, else 3 and every reason on stderr; data on stdout, files in the folder."""
@@ -85,8 +87,8 @@ def test_stages_add_up_to_the_wall_time(result: dict[str, Any]) -> None:
     """Within 5 %; the images are all of them."""
     whole = result["end_to_end"]
     assert (whole["images"], whole["subject"]) == (SLICES, "drq-litert-2")
-    told = sum(stage["total_ms"] for stage in whole["stages"].values())
-    assert told + whole["other_ms"] == pytest.approx(whole["wall_ms"], abs=0.01)
+    total = sum(stage["total_ms"] for stage in whole["stages"].values())
+    assert total + whole["other_ms"] == pytest.approx(whole["wall_ms"], abs=0.01)
     assert abs(whole["other_ms"]) < 0.05 * whole["wall_ms"]
     assert all(stage["total_ms"] > 0 for stage in whole["stages"].values())
 
@@ -103,12 +105,12 @@ def test_accuracy_is_that_of_the_device_s_own_masks(result: dict[str, Any], slic
             dice.append(2 * (found & truth).sum() / (found.sum() + truth.sum()))
     entry = result["accuracy"]["drq-litert-2"]
     assert list(result["accuracy"]) == ["drq-litert-2"]  # threads change no mask
-    assert entry["iou"]["value"] == pytest.approx(hits / union if union else None, abs=1e-6)
+    assert entry["lesion_iou"]["value"] == pytest.approx(hits / union if union else None, abs=1e-6)
     assert entry["dice"]["value"] == pytest.approx(np.mean(dice), abs=1e-6)
     assert (entry["dice"]["n"], entry["false_alarms"]["n"], entry["n"]) == (SLICES - 1, 1, SLICES)
 
 
-def test_nothing_in_it_names_a_place_or_a_guess(result: dict[str, Any], slices: Path) -> None:
+def test_a_result_holds_no_path_and_no_estimate(result: dict[str, Any], slices: Path) -> None:
     """No path, no energy that was not measured, no part that was not asked for."""
     text = json.dumps(result)
     assert str(slices) not in text and str(Path.home()) not in text
@@ -124,9 +126,9 @@ def run_main(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, st
         code = main([str(arg) for arg in args])
     except SystemExit as left:
         code = int(left.code or 0)
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    return code, said.strip().splitlines()[-1] if said else ""
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return code, message.strip().splitlines()[-1] if message else ""
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def run_main(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, st
     [
         ({"--engines": "litrt"}, 2, "unknown engine 'litrt', did you mean 'litert'?"),
         ({"--threads": "0"}, 2, "'0' is not a whole number above 0"),
-        ({"--samples": "10"}, 2, "--samples 10: too few to tell anything by; 30 or more"),
+        ({"--samples": "10"}, 2, "--samples 10: too few for a result; 30 or more"),
         ({"--mode": "single-stream", "--samples": "100"}, 2, "1024 in single-stream"),
         ({"--images": "nowhere"}, 2, "--images nowhere: no such folder"),
         ({"--masks": "nowhere"}, 2, "--masks nowhere: no such folder"),
@@ -152,12 +154,12 @@ def test_bad_input_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """The right exit code, what is wrong, what to do; and no folder is left behind."""
-    monkeypatch.setattr("benchmarks.peers.has_module", lambda python, module: module != "tflite_runtime")
+    monkeypatch.setattr("benchmarks.subjects.peers.has_module", lambda python, module: module != "tflite_runtime")
     images = str(slices / "images")
     args = {"MODEL": str(DEFAULT), "--images": images, "-o": str(tmp_path / "out")} | change
     flat = [word.replace("IMAGES", images) for name, value in args.items() for word in (name, value) if word != "MODEL"]
-    found, said = run_main(capsys, "run", *flat)
-    assert found == code and words in said and said.startswith("edge-bench") and "error: " in said
+    found, message = run_main(capsys, "run", *flat)
+    assert found == code and words in message and message.startswith("edge-bench") and "error: " in message
     assert not (tmp_path / "out").exists()
 
 
@@ -166,16 +168,16 @@ def test_a_folder_that_holds_something_is_kept(
 ) -> None:
     """Without --force, before anything is measured."""
     (tmp_path / "notes.txt").write_text("mine")
-    code, said = run_main(capsys, "run", DEFAULT, "--images", slices / "images", "-o", tmp_path)
-    assert code == 1 and "it exists already" in said and [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    code, message = run_main(capsys, "run", DEFAULT, "--images", slices / "images", "-o", tmp_path)
+    assert code == 1 and "it exists already" in message and [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_file_that_is_no_result_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_file_that_is_no_result_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """report and compare alike."""
     (tmp_path / "r.json").write_text("{}")
     for args in (("report", tmp_path / "r.json"), ("compare", tmp_path / "r.json", tmp_path / "r.json")):
-        code, said = run_main(capsys, *args)
-        assert code == 1 and "not a valid edge-seg-benchmark/1 result: field 'format' is missing" in said
+        code, message = run_main(capsys, *args)
+        assert code == 1 and "not a valid edge-seg-benchmark/2 result: field 'format' is missing" in message
 
 
 def test_a_report_that_is_there_is_kept(
@@ -184,20 +186,22 @@ def test_a_report_that_is_there_is_kept(
     """Without --force; in another folder it is made again from the result alone, with another price."""
     out, _ = done
     before = (out / "report.md").read_bytes()
-    code, said = run_main(capsys, "report", out / "result.json", "--price", "500")
-    assert code == 1 and "report.html: it exists already" in said and (out / "report.md").read_bytes() == before
+    code, message = run_main(capsys, "report", out / "result.json", "--price", "500")
+    assert code == 1 and "report.html: it exists already" in message and (out / "report.md").read_bytes() == before
     assert run_main(capsys, "report", out / "result.json", "-o", tmp_path / "new")[0] == 0
     assert (tmp_path / "new/report.md").read_bytes() == before
 
 
-def test_a_report_that_cannot_be_drawn_is_told_before_the_work(
+def test_a_report_that_cannot_be_drawn_is_refused_before_the_work(
     capsys: pytest.CaptureFixture[str], slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what to install."""
-    monkeypatch.setitem(sys.modules, "benchmarks.report", None)
+    monkeypatch.setitem(sys.modules, "benchmarks.report.write", None)
     args = ("run", DEFAULT, "--images", slices / "images", "-o", tmp_path / "out")
-    code, said = run_main(capsys, *args)
-    assert code == 1 and "edge-seg[benchmarks]" in said and "--no-report" in said and not (tmp_path / "out").exists()
+    code, message = run_main(capsys, *args)
+    assert (
+        code == 1 and "edge-seg[benchmarks]" in message and "--no-report" in message and not (tmp_path / "out").exists()
+    )
 
 
 def find_children(pid: int) -> list[int]:
@@ -219,9 +223,9 @@ def test_an_interrupted_run_leaves_no_child_and_no_folder(slices: Path, tmp_path
     args = ["run", str(DEFAULT), "--images", str(slices / "images"), "-o", str(tmp_path / "out"), "--samples", "100000"]
     process = subprocess.Popen([*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr
-    said = ""
-    while "measuring in" not in said:
-        said += process.stderr.readline()
+    message = ""
+    while "measuring in" not in message:
+        message += process.stderr.readline()
     time.sleep(0.5)
     children = find_children(process.pid)
     assert children
@@ -229,7 +233,7 @@ def test_an_interrupted_run_leaves_no_child_and_no_folder(slices: Path, tmp_path
     try:
         rest = process.communicate(timeout=30)[1]
     finally:
-        process.terminate()  # one that did not hear it would measure for hours
+        process.terminate()  # one that ignored the signal would measure for hours
     assert process.returncode == 130 and "interrupted; nothing was written" in rest and "Traceback" not in rest
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
     assert not (tmp_path / "out").exists()
@@ -247,4 +251,4 @@ def test_an_interrupted_run_leaves_no_child_and_no_folder(slices: Path, tmp_path
 )
 def test_arguments_lose_the_folders_above_a_name(given: str, kept: str) -> None:
     """They may name people and sites, and results are passed on."""
-    assert without_folders(given) == kept
+    assert strip_folders(given) == kept

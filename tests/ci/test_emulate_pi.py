@@ -24,7 +24,7 @@ from check_emulated import (
 from float_twin import make_twin
 
 from edge_runtime import Session
-from edge_runtime.contract import read_contract
+from edge_runtime.contract.tail import read_contract
 from edge_runtime.models import DEFAULT
 
 CI = Path(__file__).parents[2] / ".ci"

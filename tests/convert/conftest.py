@@ -14,8 +14,8 @@ import pytest
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr("convert.candidate.CLOCK_S", 0.3)
-        patch.setattr("convert.candidate.CLOSE_RACES", 1)
-        patch.setattr("convert.tune.LAYERS_S", 3.0)
-        patch.setattr("convert.tune.LAYER_S", 0.05)
+        patch.setattr("convert.search.candidate.TIMING_S", 0.3)
+        patch.setattr("convert.search.candidate.MAX_TIMINGS", 1)
+        patch.setattr("convert.search.layer_timing.ALL_LAYERS_S", 3.0)
+        patch.setattr("convert.search.layer_timing.ONE_LAYER_S", 0.05)
         yield

@@ -18,12 +18,13 @@ from keras_nets import build_unet, functional, layer, spread, write_archive
 
 from convert import Conversion, convert_model
 from convert.__main__ import main
-from convert.candidate import find_slowness
-from convert.recipes import RECIPES
-from edge_runtime.contract import read_contract
+from convert.quantize.recipes import RECIPES
+from convert.search.candidate import find_slowness
+from convert.source.process import ConversionRequest, SourceFacts
+from edge_runtime.checks.selftest import run_selftest
+from edge_runtime.contract.tail import read_contract
 from edge_runtime.errors import AuditError, EdgeSegError, ModelError, OutputError, UnsafeModelError, UsageError
-from edge_runtime.selftest import run_selftest
-from edge_runtime.session import Session
+from edge_runtime.inference.session import Session
 
 SLOW = ("slower",)  # what the clock says of a tiny net on a busy machine is not what these tests are about
 
@@ -181,7 +182,7 @@ def test_a_hostile_graph_is_refused_unloaded(tmp_path: Path, op: str) -> None:
     """A SavedModel whose graph calls Python or reads a file is refused with the node's name."""
     import tensorflow as tf
 
-    from convert.saved_graph import load_graph
+    from convert.source.load.saved_model import load_graph
 
     def serve(x: Any) -> Any:
         if op == "ReadFile":
@@ -313,9 +314,11 @@ def test_the_clock_refuses(
     refused: bool,
 ) -> None:
     """A file no faster than its float32 original is refused by name and ratio; allowed, the contract says so."""
-    import convert.candidate
+    import convert.search.candidate
 
-    monkeypatch.setattr(convert.candidate, "time_result", lambda *_: {"fp32": [2.0] * 9, "result": [2 * ratio] * 9})
+    monkeypatch.setattr(
+        convert.search.candidate, "time_result", lambda *_: {"fp32": [2.0] * 9, "result": [2 * ratio] * 9}
+    )
     out = tmp_path / "m.tflite"
     if refused:
         with pytest.raises(AuditError, match=f"slower.*{ratio:.2f} of its time") as caught:
@@ -384,22 +387,21 @@ def test_ten_conversions_do_not_grow_the_process(
     """Converting again and again in one process keeps its memory: from the third on, less than 2 MB each."""
     import psutil
 
-    import convert
+    from convert.search import job
 
-    kept: dict[str, Any] = {}
-    real = convert.run_worker
+    kept: list[SourceFacts] = []
+    real = job.run_source_process
 
-    def run_once(work: Path, request: dict[str, Any]) -> dict[str, Any]:
+    def run_once(work: Path, request: ConversionRequest) -> SourceFacts:
         """Let the child work once: what it does is gone with it, only the parent can grow."""
         if not kept:
-            kept["facts"] = json.dumps(real(work, request))
+            kept.append(real(work, request))
             shutil.copytree(work, tmp_path / "kept")
         for name in ("fp32.tflite", "checks.npz"):
             shutil.copy(tmp_path / "kept" / name, work / name)
-        facts: dict[str, Any] = json.loads(kept["facts"])
-        return facts
+        return kept[0]
 
-    monkeypatch.setattr(convert, "run_worker", run_once)
+    monkeypatch.setattr(job, "run_source_process", run_once)
     sizes = []
     for i in range(10):
         convert_model(folder / "net.keras", out=tmp_path / f"{i}.tflite", keep_float=0, upsample="keep", allow=SLOW)
@@ -409,7 +411,7 @@ def test_ten_conversions_do_not_grow_the_process(
 
 def test_the_original_answers_without_onednn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the environment asks for, the child's TensorFlow runs without oneDNN: its answers may be off by 0.03."""
-    import convert
+    from convert.search import job
 
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
@@ -419,14 +421,14 @@ def test_the_original_answers_without_onednn(tmp_path: Path, monkeypatch: pytest
     if told not in plain.stderr:
         pytest.skip("this TensorFlow has no oneDNN to turn on")
     noise = []
-    real = convert.run_worker
+    real = job.run_source_process
 
-    def listen(work: Path, request: dict[str, Any]) -> dict[str, Any]:
+    def listen(work: Path, request: ConversionRequest) -> SourceFacts:
         facts = real(work, request)
         noise.append((work / "noise.txt").read_text())
         return facts
 
-    monkeypatch.setattr(convert, "run_worker", listen)
+    monkeypatch.setattr(job, "run_source_process", listen)
     net = keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")])
     net.save(tmp_path / "net.keras")
     convert_model(tmp_path / "net.keras", "fp32", tmp_path / "net.tflite", allow=SLOW)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.keys import make_keys, read_public_key
+from deploy.kit.keys import make_keys, read_public_key
 
 
 @pytest.fixture(scope="session")

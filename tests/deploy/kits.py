@@ -1,4 +1,4 @@
-"""Small kits for tests: wheels of a few lines, a stamped model that no interpreter would load, packed kits."""
+"""Small kits for tests: wheels of a few lines, a stamped model that no interpreter can load, packed kits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 
 from fakes import make_contract
 
-from deploy.archive import MANIFEST, SIGNATURE, write_archive
-from deploy.keys import sign
-from deploy.manifest import LOCK, MODEL, Entry, Manifest, to_json
-from deploy.targets import Target
-from edge_runtime.contract import stamp_contract
+from deploy.kit.archive import MANIFEST, SIGNATURE, write_archive
+from deploy.kit.keys import sign
+from deploy.kit.manifest import LOCK, MODEL, Entry, Manifest, to_json
+from deploy.kit.targets import Target
+from edge_runtime.contract.tail import stamp_contract
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 HERE = Target("here", platform.machine(), PYTHON, "2.17", "the machine that runs the tests")
@@ -67,7 +67,7 @@ def write_wheel(
 
 
 def write_project(folder: Path, version: str = "1.0", broken: bool = False, needs: Iterable[str] = ()) -> Path:
-    """Write a wheel that calls itself edge-seg and answers as it does."""
+    """Write a wheel named edge-seg with a substitute for its commands."""
     files = {"fakeseg.py": FAKE_SEG.format(broken=broken), "deploy/__init__.py": "", "deploy/clock.py": FAKE_CLOCK}
     return write_wheel(folder, "edge-seg", version, needs, files=files, scripts="edge-seg = fakeseg:main")
 
@@ -109,7 +109,7 @@ def pack(key: Path, files: Mapping[str, bytes], **changes: object) -> bytes:
 
 
 def write_small_kit(path: Path, key: Path, model_version: str = "1", **changes: object) -> Path:
-    """Write a kit without wheels, for installations whose environment is a fake."""
+    """Write a kit without wheels, for installations with a fake environment."""
     files = {LOCK: b"", MODEL: make_model(model_version), "units/a.service": b"[Unit]\n" * 100}
     path.write_bytes(pack(key, files, model_version=model_version, **changes))
     return path

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .bmp import make_rle_bmp, make_short_bmp
-from .case import Array, Case, draw, name_cases
+from tests.malformed.bmp import make_rle_bmp, make_short_bmp
+from tests.malformed.case import Array, Case, draw, name_cases
 
 BROKEN = "damaged BMP"
 PLAIN, RLE8, RLE4, BITFIELDS, IN_JPEG, IN_PNG, ALPHA_BITFIELDS = 0, 1, 2, 3, 4, 5, 6

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from .case import Array, Case, name_cases
-from .jpeg import ADOBE, make_exif, make_jpeg, segment
+from tests.malformed.case import Array, Case, name_cases
+from tests.malformed.jpeg import ADOBE, make_exif, make_jpeg, segment
 
 BROKEN = "damaged JPEG"
 END = b"\xff\xd9"

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from .case import Case, name_cases
+from tests.malformed.case import Case, name_cases
 
 NO_IMAGE = "not a PNG, JPEG, TIFF or BMP"
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .case import Array, Case, draw, lay_over_black, name_cases
-from .png import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, make_bomb, make_chunk, make_png
+from tests.malformed.case import Array, Case, draw, lay_over_black, name_cases
+from tests.malformed.png import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, make_bomb, make_chunk, make_png
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ADAM7 = (

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .case import Array, Case, draw, lay_over_black, name_cases
-from .tiff import (
+from tests.malformed.case import Array, Case, draw, lay_over_black, name_cases
+from tests.malformed.tiff import (
     ASSOCIATED,
     BLACK_IS_ZERO,
     DEFLATE,

@@ -1,7 +1,7 @@
-"""Tells on one line, as JSON, whether the service of a root is well: health.py ROOT SECONDS. Exit 1 if it is not.
+"""Is the service of a root healthy? health.py ROOT SECONDS prints one line of JSON; exit status 1 if it is not.
 
-Well is: no service was set up; or its OUT/health.json is at most SECONDS old by this device's own clock, and its state
-is neither blocked nor stopped. The loop for systems without systemd writes no health.json: it is not judged.
+Healthy: no service was set up; or its OUT/health.json is at most SECONDS old by this device's own clock, and its state
+is neither blocked nor stopped. The loop for systems without systemd writes no health.json: it counts as healthy.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-WELL = ("starting", "idle", "busy")
+HEALTHY = ("starting", "idle", "busy")
 
 
-def judge(root: Path, seconds: float) -> dict[str, Any]:
+def check_health(root: Path, seconds: float) -> dict[str, Any]:
     """Return {well, state, why}."""
     try:
         setting = root / "service.json"
@@ -26,15 +26,15 @@ def judge(root: Path, seconds: float) -> dict[str, Any]:
             return {"well": True, "state": "loop", "why": "the loop without systemd writes no health.json"}
         age = time.time() - path.stat().st_mtime
         health = json.loads(path.read_bytes())
-        state, error = str(health["state"]), health.get("error")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as trouble:
-        return {"well": False, "state": "unknown", "why": f"{type(trouble).__name__}: {trouble}"[:300]}
+        state, why = str(health["state"]), health.get("error")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return {"well": False, "state": "unknown", "why": f"{type(error).__name__}: {error}"[:300]}
     if age > seconds:
         return {"well": False, "state": "gone", "why": f"its health.json is {age:.0f} s old, {seconds:g} s at most"}
-    return {"well": state in WELL, "state": state[:40], "why": str(error)[:300] if error else ""}
+    return {"well": state in HEALTHY, "state": state[:40], "why": str(why)[:300] if why else ""}
 
 
 if __name__ == "__main__":
-    found = judge(Path(sys.argv[1]), float(sys.argv[2]))
+    found = check_health(Path(sys.argv[1]), float(sys.argv[2]))
     print(json.dumps(found))
     sys.exit(0 if found["well"] else 1)

@@ -1,0 +1,1 @@
+"""Which machine is it, and in what state was it while measuring?"""

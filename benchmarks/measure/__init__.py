@@ -1,0 +1,1 @@
+"""How are time, accuracy, memory and energy measured?"""

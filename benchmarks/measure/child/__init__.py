@@ -1,0 +1,1 @@
+"""How does one process measure one model?"""

@@ -1,0 +1,1 @@
+"""Which sections does a report have?"""

@@ -1,0 +1,395 @@
+"""What does the first page answer? Which device, how many, at what cost, and what is lost, before a purchase."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from benchmarks.report.blocks import Answer, FirstPage, Table
+from benchmarks.report.sizing import Workload, cost_per_thousand, count_capacity, count_devices
+from benchmarks.result.lookup import Result, find, find_number
+from benchmarks.result.quoted import (
+    Missing,
+    Number,
+    Text,
+    assume,
+    compose,
+    derive,
+    find_reason,
+    quote,
+    quote_interval,
+    quote_words,
+)
+from benchmarks.result.roles import choose_baseline, choose_headline, find_pair, find_scores, get_name
+from benchmarks.result.wording import (
+    Formatter,
+    escape_hidden,
+    format_change,
+    format_cost,
+    format_count,
+    format_datetime,
+    format_factor,
+    format_figure,
+    format_gb,
+    format_mb,
+    format_ms,
+    format_percent,
+    format_plain,
+    format_ratio,
+    format_score,
+)
+
+TITLES = {
+    "valid": "Valid run",
+    "inconclusive": "Inconclusive run: its figures are indications only",
+    "invalid": "Invalid run: its figures must not be used",
+}
+NOTICE = "Not a medical device: for research and evaluation; no result may steer diagnosis or treatment."
+DAILY = "hours per day * busy share"  # in formulas: assumptions of benchmarks.report.sizing
+P99 = "latency.p99_ms"  # printed with the number of runs
+HEADLINE_LABELS = {"p90_ms": "Model alone, p90", "mean_ms": "Model alone, mean"}  # of other modes
+FIGURES: tuple[tuple[str, str, Formatter], ...] = (
+    ("Model alone, p50", "latency.p50_ms", format_ms),
+    ("Model alone, p99", P99, format_ms),
+    ("File", "file.bytes", format_mb),
+    ("Memory of the process, peak", "memory.peak_rss_bytes", format_mb),
+    ("First result, with the model loaded", "first_ms", format_ms),
+)
+OPTIONAL = {
+    "sustained": "Sustained work",
+    "soak": "Growth of memory over many runs",
+    "end_to_end": "Reading and writing files",
+    "accuracy": "Accuracy",
+}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The throughput of one device: slices an hour, seconds a slice, and a description of what they cover."""
+
+    per_hour: Number
+    seconds: Number
+    words: Text
+    whole: bool  # from file to written mask, not the model alone
+
+
+def render_first_page(result: Result, work: Workload) -> FirstPage:
+    """Return the first page of a result."""
+    status = str(find(result, "validity.status") or "invalid")
+    reasons = range(len(find(result, "validity.reasons") or []))
+    key = choose_headline(result)
+    rate = compute_rate(result, key)
+    usable = rate if status != "invalid" else None
+    return FirstPage(
+        status=status,
+        reasons=tuple((quote_words(result, f"validity.reasons.{k}"),) for k in reasons),
+        title=f"{escape_hidden(find(result, 'model.id') or 'A model')} on {name_device_inline(result)}",
+        subtitle=format_run(result),
+        verdict=format_verdict(result, status, key),
+        answers=(
+            render_device(result, key),
+            render_device_count(result, work, usable),
+            render_cost(result, work, usable),
+            render_loss(result, key),
+        ),
+        figures=render_figures(result, key, rate),
+        limits=list_limits(result),
+        work=work,
+        rate=float(usable.per_hour.value) if usable else None,
+    )
+
+
+def format_run(result: Result) -> Text:
+    """Return the date of the run, the version, and the run's id."""
+    moment = format_datetime(str(find(result, "created")))
+    version, run = quote_words(result, "project.version"), quote_words(result, "id")
+    return compose("Measured on {} with edge-seg {} · run {}", moment, version, run)
+
+
+def name_device(result: Result) -> str:
+    """Return the device to order: the board, or else the processor."""
+    facts = find(result, "machine.facts") or {}
+    cpu = escape_hidden(facts.get("cpu") or "an unnamed processor")
+    return f"Virtual machine, {cpu}" if facts.get("virtual") else escape_hidden(facts.get("board") or cpu)
+
+
+def name_device_inline(result: Result) -> str:
+    """Return the device's name within a sentence."""
+    name = name_device(result)
+    return f"a {name[0].lower()}{name[1:]}" if find(result, "machine.facts.virtual") else name
+
+
+def compute_rate(result: Result, key: str | None) -> Rate | None:
+    """Return slices an hour and seconds a slice: end to end if measured, the sustained figure if it differs."""
+    whole = find(result, "end_to_end.subject") == key and bool(find_number(result, "end_to_end.images_per_s"))
+    path = "end_to_end.images_per_s" if whole else f"subjects.{key}.latency.per_second"
+    per_second = find_number(result, path)
+    if not key or not per_second:
+        return None
+    slower = "sustained.ratio_last_to_first"
+    ratio = find_number(result, slower) if find(result, "sustained.subject") == key else None
+    scope = "from file to written mask" if whole else "the model alone, without reading and writing files"
+    if ratio is None:
+        steady: Text = ("a short run: sustained work was not measured",)
+    else:
+        steady = compose("sustained over {} minutes", quote(result, "settings.sustain_minutes", format_plain))
+    factor, formula = 1.0, path
+    paths: tuple[str, ...] = (path,)
+    if ratio and ratio > 1 and find(result, "sustained.differs"):
+        factor, formula, paths = ratio, f"{path} / {slower}", (path, slower)
+    per_hour, seconds = 3600 * per_second / factor, factor / per_second
+    return Rate(
+        derive(format_count(float(f"{per_hour:.3g}")), per_hour, f"3600 * {formula}", *paths),
+        derive(f"{format_figure(seconds)} s", seconds, f"1 / ({formula})", *paths),
+        compose("{}, {}", scope, steady),
+        whole,
+    )
+
+
+def format_verdict(result: Result, status: str, key: str | None) -> Text:
+    """Return the outcome in a sentence."""
+    if status == "invalid":
+        return ("This run supports no decision. Measure again without the causes above.",)
+    if key is None:
+        return ("The model could not be measured: no run of it succeeded.",)
+    prefix = "Indicated, but not certain: " if status == "inconclusive" else ""
+    speed, size, change = format_speed(result, key), format_size(result, key), format_accuracy_change(result, key)
+    return compose("{}{}{}{}{}.", prefix, get_name(result, key), speed, size, change)
+
+
+def format_speed(result: Result, key: str) -> Text:
+    """Return the subject's speed against its float baseline, as part of a sentence."""
+    base = choose_baseline(result, key)
+    path = find_pair(result, key, base) if base else None
+    if base is None or path is None or not find_number(result, f"{path}.ratio_p50"):
+        return (" was measured without a float baseline",)
+    verdict, name = find(result, f"{path}.verdict"), get_name(result, base)
+    if verdict == "slower":
+        interval = quote_interval(result, f"{path}.interval", format_ratio)
+        return compose(
+            " takes {} times {} as long as {}", quote(result, f"{path}.ratio_p50", format_ratio), interval, name
+        )
+    if verdict == "faster":
+        low, high = quote_inverse(result, f"{path}.interval.1"), quote_inverse(result, f"{path}.interval.0")
+        return compose(
+            " is {} times [{}, {}] as fast as {}", quote_inverse(result, f"{path}.ratio_p50"), low, high, name
+        )
+    if verdict == "no difference":
+        return (f" is as fast as {name} within this run's precision",)
+    return (f" was not shown to be faster or slower than {name}",)
+
+
+def quote_inverse(result: Result, path: str) -> Number | Missing:
+    """Return the inverse of a ratio of times, a ratio of speeds."""
+    value = find_number(result, path)
+    return derive(format_factor(1 / value), 1 / value, f"1 / {path}", path) if value else Missing()
+
+
+def format_size(result: Result, key: str) -> Text:
+    """Return the file's size against the baseline's, as part of a sentence."""
+    share = quote_share(result, key, choose_baseline(result, key), "file.bytes")
+    return compose(", in a file of {} of its size", share) if isinstance(share, Number) else ()
+
+
+def quote_share(result: Result, key: str | None, base: str | None, field: str) -> Number | Missing:
+    """Return one subject's figure as a percentage of another's."""
+    paths = f"subjects.{key}.{field}", f"subjects.{base}.{field}"
+    one, other = (find_number(result, path) for path in paths)
+    if not one or not other:
+        return Missing()
+    return derive(format_percent(one / other), one / other, f"{paths[0]} / {paths[1]}", *paths)
+
+
+def format_accuracy_change(result: Result, key: str) -> Text:
+    """Return the change in accuracy by quantization, as part of a sentence."""
+    path = f"accuracy.{find_scores(result, key)}.difference.dice"
+    low, high = (find_number(result, f"{path}.interval.{side}") for side in (0, 1))
+    if low is None or high is None:
+        return ("; the loss of accuracy was not measured against masks",)
+    band = compose(
+        "{} {}",
+        quote(result, f"{path}.value", format_change),
+        quote_interval(result, f"{path}.interval", format_change),
+    )
+    if low <= 0 <= high:
+        return compose("; no loss of accuracy was found (mean Dice {})", band)
+    return compose("; mean Dice changes by {}{}", band, ", a significant loss" if high < 0 else ", no loss")
+
+
+def render_device(result: Result, key: str | None) -> Answer:
+    """Return the answer on the measured device."""
+    facts = "machine.facts"
+    cpu, cores = quote_words(result, f"{facts}.cpu"), quote(result, f"{facts}.cores", format_count)
+    details: list[Text] = [
+        compose("{}, {} cores, {} of memory", cpu, cores, quote(result, f"{facts}.ram_bytes", format_gb)),
+        (quote_words(result, f"{facts}.os"),),
+        (f"Run as: {get_name(result, key)}" if key else "The model could not be run.",),
+        ("Only this device was measured; another one needs its own run.",),
+    ]
+    return Answer("Which device?", (name_device(result),), tuple(details))
+
+
+def render_device_count(result: Result, work: Workload, rate: Rate | None) -> Answer:
+    """Return the answer on the number of devices for the day's studies; none without a usable rate."""
+    question = "How many?"
+    if rate is None:
+        return Answer(question, ("Not stated",), (("No speed of this run can be relied on.",),))
+    hourly, paths = float(rate.per_hour.value), rate.per_hour.paths
+    studies = count_capacity(work, hourly)
+    shown = format_count(math.floor(studies)) if studies >= 10 else f"{studies:.2g}"
+    capacity = derive(shown, studies, f"({rate.per_hour.id}) * {DAILY} / slices per study", *paths)
+    keeps = compose(
+        "One device processes {} slices an hour ({}), enough for {} studies a day of {}",
+        rate.per_hour,
+        rate.words,
+        capacity,
+        quote_assumptions(work),
+    )
+    devices = count_devices(work, hourly)
+    if devices is None:
+        return Answer(
+            question,
+            compose("1 device for every {} studies a day", capacity),
+            (keeps, ("Studies a day: not given.",)),
+        )
+    formula = f"studies per day * slices per study / (({rate.per_hour.id}) * {DAILY}), rounded up"
+    wanted = quote_given(result, "studies_per_day", work.studies_per_day)
+    plural = "device" if devices == 1 else "devices"
+    number = derive(format_count(devices), devices, formula, *paths)
+    return Answer(question, compose("{} {} for {} studies a day", number, plural, wanted), (keeps,))
+
+
+def quote_given(result: Result, name: str, value: float | None) -> Number:
+    """Return a given figure, with its path if the result's settings hold it."""
+    if find_number(result, f"settings.{name}") == value:
+        return Number(format_plain(value or 0), value or 0, (f"settings.{name}",))
+    return assume(format_plain(value or 0), value or 0, f"given: {name.replace('_', ' ')}")
+
+
+def quote_assumptions(work: Workload) -> Text:
+    """Return the assumptions of the number of devices."""
+    return compose(
+        "{} slices, in {} hours, {} busy at most.",
+        assume(format_plain(work.slices_per_study), work.slices_per_study, "assumed: slices per study"),
+        assume(format_plain(work.hours_per_day), work.hours_per_day, "assumed: hours per day"),
+        assume(f"{100 * work.busy:.0f} %", work.busy, "assumed: busy share"),
+    )
+
+
+def render_cost(result: Result, work: Workload, rate: Rate | None) -> Answer:
+    """Return the answer on the devices' cost of 1,000 slices, and on the energy of one if it was measured."""
+    question, energy = "At what cost?", format_energy(result)
+    if rate is None:
+        return Answer(question, ("Not stated",), (("No speed of this run can be relied on.",), energy))
+    cost = cost_per_thousand(work, float(rate.per_hour.value))
+    if cost is None:
+        given = {"the price of a device": work.price, "studies a day": work.studies_per_day}
+        lacking = [name for name, value in given.items() if not value]
+        return Answer(question, ("Not given",), ((f"It needs {' and '.join(lacking)}.",), energy))
+    details = compose(
+        "Devices at {} each, used for {} years of {} days; in the currency of the price. "
+        "Electricity, people, support and software are not included.",
+        quote_given(result, "price", work.price),
+        assume(format_plain(work.years), work.years, "assumed: years"),
+        assume(format_plain(work.days_per_year), work.days_per_year, "assumed: days per year"),
+    )
+    yearly = "studies per day * slices per study * days per year"
+    formula = f"devices * price * 1000 / ({yearly} * years), with the devices for {rate.per_hour.id}"
+    shown = derive(format_cost(cost), cost, formula, *rate.per_hour.paths)
+    return Answer(question, compose("{} per 1,000 slices", shown), (details, energy))
+
+
+def format_energy(result: Result) -> Text:
+    """Return the energy of a slice, or the reason why it is unknown."""
+    joules = quote(
+        result, "energy.joules_per_image", lambda value: f"{format_figure(value)} J", find_reason(result, "energy")
+    )
+    if isinstance(joules, Missing):
+        return compose("Energy: {}.", joules)
+    return compose("Energy: {} a slice, measured with {}.", joules, quote_words(result, "energy.source"))
+
+
+def render_loss(result: Result, key: str | None) -> Answer:
+    """Return the answer on the model's loss against the float model, on the given images."""
+    question, scores = "What is lost?", find_scores(result, key) if key else None
+    if scores is None:
+        why = find_reason(result, "accuracy")
+        return Answer(question, ("Not measured",), ((f"Accuracy was not measured{f': {why}' if why else ''}.",),))
+    entry = f"accuracy.{scores}"
+    images = compose(" on {} slices with a lesion", quote(result, f"{entry}.dice.n", format_count))
+    dice = quote(result, f"{entry}.dice.value", format_score, escape_hidden(find(result, f"{entry}.why") or ""))
+    interval = quote_interval(result, f"{entry}.dice.interval", format_score)
+    against = find(result, f"{entry}.difference.against")
+    if against:
+        return render_difference(result, entry, str(against), images)
+    if find(result, f"{entry}.against") == "masks":
+        details = compose("Dice {} {}{}; the float model was not scored.", dice, interval, images)
+        return Answer(question, ("Not compared",), (details,))
+    changed = quote(result, f"{entry}.changed_pixels", format_percent)
+    other = get_name(result, str(find(result, f"{entry}.against")))
+    agreement = compose("Agreement with the masks of {}{} {}; {} of pixels changed.", other, images, interval, changed)
+    unknown = "Whether either is correct was not measured: no masks were given."
+    return Answer(question, compose("Dice {} with the float model", dice), (agreement, (unknown,)))
+
+
+def render_difference(result: Result, entry: str, against: str, images: Text) -> Answer:
+    """Return the answer on the loss against masks, image by image."""
+    path = f"{entry}.difference.dice"
+    value, high = find_number(result, f"{path}.value"), find_number(result, f"{path}.interval.1")
+    change = quote(result, f"{path}.value", format_change)
+    words: Text = compose("Dice {}", change)
+    if value is not None and high is not None:
+        fall = derive(format_score(-value), -value, f"-{path}.value", f"{path}.value")
+        words = compose("Dice falls by {}", fall) if high < 0 else ("No loss found",)
+    both = compose(
+        "Mean Dice (overlap with the true outlines, 1 is perfect): {} against {} of {}{}.",
+        quote(result, f"{entry}.dice.value", format_score),
+        quote(result, f"accuracy.{against}.dice.value", format_score),
+        get_name(result, against),
+        images,
+    )
+    interval = quote_interval(result, f"{path}.interval", format_change)
+    details = compose("Difference, slice by slice: {} {}.", change, interval)
+    return Answer("What is lost?", words, (both, details, ("Other scanners and patients were not tested.",)))
+
+
+def render_figures(result: Result, key: str | None, rate: Rate | None) -> Table:
+    """Return the first page's table: this model, its float baseline, and their ratio."""
+    base = choose_baseline(result, key) if key else None
+    label = "One slice, from file to mask" if not rate or rate.whole else "One slice, the model alone"
+    rows: list[tuple[Text, ...]] = [
+        ((label,), (rate.seconds if rate else Missing(),), ("–",), ("–",)),
+        (("Slices an hour",), (rate.per_hour if rate else Missing(),), ("–",), ("–",)),
+    ]
+    field = str(find(result, "settings.headline"))
+    headline = [(HEADLINE_LABELS[field], f"latency.{field}", format_ms)] if field in HEADLINE_LABELS else []
+    for words, field, formatter in (*headline, *FIGURES):
+        mine, theirs = (quote(result, f"subjects.{one}.{field}", formatter) for one in (key, base))
+        share: Text = (quote_share(result, key, base, field),) if base else ("–",)
+        runs = compose(" of {} runs", quote(result, f"subjects.{key}.latency.n", format_count)) if field == P99 else ()
+        rows.append((compose("{}{}", words, runs), (mine,), (theirs if base else "–",), share))
+    return Table(
+        ("", "this model", get_name(result, base) if base else "no float baseline", "in proportion"), tuple(rows)
+    )
+
+
+def list_limits(result: Result) -> tuple[Text, ...]:
+    """Return the limits of this page, the most important first."""
+    limits: list[Text] = [(NOTICE,)]
+    if use := find(result, "model.contract.intended_use"):
+        limits.append((f"Intended use, as stated in the model's contract: {escape_hidden(use)}",))
+    if find(result, "machine.facts.virtual"):
+        kind = quote_words(result, "machine.facts.virtual")
+        limits.append(compose("A virtual machine, detected by {}: other machines share the processor.", kind))
+    sizes = find(result, "data.sizes") or {}
+    usual = f", most of them {escape_hidden(max(sizes, key=lambda size: sizes[size]))} pixels" if sizes else ""
+    images = quote(result, "data.images", format_count)
+    limits.append(
+        compose(
+            "Measured with {} images{}; accuracy holds for these alone and is no clinical evaluation.", images, usual
+        )
+    )
+    for part, words in OPTIONAL.items():
+        if find(result, part) is None:
+            limits.append(compose("{}: {}.", words, Missing(find_reason(result, part))))
+    return tuple(limits)

@@ -1,0 +1,99 @@
+"""How is a report written as Markdown? Charts and pictures are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.report.chapters.first_page import TITLES
+from benchmarks.result.quoted import NEW_LINE, Missing, Number, Piece, Text, to_plain
+from benchmarks.result.wording import escape_markdown, format_full
+from evidence.document import make_table
+
+from .blocks import (
+    SOURCES_TITLE,
+    Answer,
+    Block,
+    Chapter,
+    Chart,
+    Facts,
+    FirstPage,
+    Report,
+    Sentence,
+    Table,
+    count_numbers,
+)
+
+Write = Callable[[Text], str]
+
+
+def to_markdown(report: Report) -> str:
+    """Return the report as Markdown; superscript numbers refer to the table at its end."""
+    index = count_numbers(report)
+
+    def write_piece(piece: Piece) -> str:
+        if isinstance(piece, Number):
+            return f"{escape_markdown(piece.text)}<sup>{index[piece.id][0]}</sup>"
+        words = " " if piece == NEW_LINE else escape_markdown(to_plain(piece))
+        return f"*{words}*" if isinstance(piece, Missing) else words
+
+    def write(text: Text) -> str:
+        return "".join(map(write_piece, text))
+
+    lines = render_first_page(report.first, write)
+    for chapter in report.chapters:
+        lines += render_chapter(chapter, write)
+    sources = [
+        (str(number), escape_markdown(format_full(one.value)), escape_markdown(one.id))
+        for number, one in index.values()
+    ]
+    table = make_table(("No.", "value", "source"), sources, ("---:", "---:", "---"))
+    return "\n".join([*lines, f"## {SOURCES_TITLE}", "", table]) + "\n"
+
+
+def render_first_page(first: FirstPage, write: Write) -> list[str]:
+    """Return the first page's lines; a run that is not valid begins with the reasons."""
+    lines = []
+    if first.status != "valid":
+        title = TITLES.get(first.status, TITLES["invalid"])
+        lines += [f"> **{title}**", ">", *(f"> - {write(reason)}" for reason in first.reasons), ""]
+    lines += [f"# {escape_markdown(first.title)}", "", write(first.subtitle), "", f"**{write(first.verdict)}**", ""]
+    for answer in first.answers:
+        lines += render_answer(answer, write)
+    limits = (f"- {write(limit)}" for limit in first.limits)
+    return [*lines, "## In figures", "", render_table(first.figures, write), "", "## Limits", "", *limits, ""]
+
+
+def render_answer(answer: Answer, write: Write) -> list[str]:
+    """Return the lines of one question of the first page."""
+    details = (f"- {write(detail)}" for detail in answer.details)
+    return [f"## {answer.question}", "", f"**{write(answer.words)}**", "", *details, ""]
+
+
+def render_chapter(chapter: Chapter, write: Write) -> list[str]:
+    """Return a chapter's lines."""
+    lines = [f"## {chapter.title}", "", write(chapter.lead), ""]
+    for block in chapter.blocks:
+        found = render_block(block, write)
+        lines += [*found, ""] if found else []
+    return lines
+
+
+def render_block(block: Block, write: Write) -> list[str]:
+    """Return a block's lines; none for a chart."""
+    if isinstance(block, Sentence):
+        return [write(block.text)]
+    if isinstance(block, Chart):
+        return []
+    title = [f"### {escape_markdown(block.title)}", ""] if isinstance(block, Table | Facts) and block.title else []
+    if isinstance(block, Table):
+        return [*title, render_table(block, write)]
+    if isinstance(block, Facts):
+        rows = (f"| {escape_markdown(label)} | {write(text)} |" for label, text in block.rows)
+        return [*title, "| | |", "| --- | --- |", *rows]
+    return [f"- {write(picture.caption)}" for picture in block.items]
+
+
+def render_table(table: Table, write: Write) -> str:
+    """Return a table."""
+    rule = ["---" if k < table.words else "---:" for k in range(len(table.head))]
+    return make_table([*map(escape_markdown, table.head)], [map(write, row) for row in table.rows], rule)

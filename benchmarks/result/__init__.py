@@ -1,0 +1,1 @@
+"""What is in a result.json, and how is it read?"""

@@ -1,0 +1,1 @@
+"""What is measured: which models, engines, other runtimes and images?"""

@@ -1,0 +1,146 @@
+"""How does a trained Keras model become one stamped .tflite file, audited and compared with its source?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from convert.quantize.calibration_images import CalibrationSet, find_calibration, refuse_overlap
+from convert.report.json_report import to_report
+from convert.report.output_files import plan_outputs, write_outputs
+from convert.report.table import to_table
+from convert.report.worst_images import draw_worst_images
+from convert.search.job import load_job
+from convert.search.kept_choice import read_choice
+from convert.search.options import ConversionOptions, check_options
+from convert.search.tournament import RecipeSearch
+from convert.source.load.archive import find_kind
+from convert.source.work_folder import open_work_folder
+from convert.stamp.contract_file import find_settings, read_settings
+from convert.stamp.flag_limits import choose_flag_limits
+from convert.stamp.golden_vectors import make_golden
+from convert.verify.audit import Audit
+from convert.verify.check_images import CheckImages, find_check_images
+from convert.verify.compare_on_images import ImageSetCheck, ReferenceImages
+from convert.verify.drawn_images import DrawnImageCheck
+from convert.verify.iou_policy import refuse_few
+from edge_runtime.contract.fields import Contract
+from edge_runtime.contract.tail import stamp_contract
+
+__all__ = ["Conversion", "convert_model"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A finished conversion: the file, its report beside it, what is in it and how close it is to the original."""
+
+    path: Path
+    report_path: Path
+    contract: Contract
+    audit: Audit
+    checks: DrawnImageCheck
+    report: dict[str, Any]
+    table: str
+    check: ImageSetCheck | None = None  # on images, where some were given
+
+
+def convert_model(
+    path: str | Path,
+    recipe: str = "drq",
+    out: str | Path | None = None,
+    *,
+    input_size: tuple[int, ...] | None = None,
+    contract: str | Path | None = None,
+    upsample: str = "auto",
+    target: str = "litert",
+    keep_float: int | None = None,
+    choices: str | Path | None = None,
+    retune: bool = False,
+    calibrate: str | Path | None = None,
+    int8_io: str = "float32",
+    check: str | Path | None = None,
+    masks: str | Path | None = None,
+    max_iou_drop: float | None = None,
+    sure: bool = False,
+    markdown: bool = False,
+    trust_custom: str = "",
+    allow: Collection[str] = (),
+    force: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Conversion:
+    """Convert a .keras, .h5 or SavedModel to a .tflite file with its contract inside and a JSON report beside it.
+
+    out defaults to STEM.RECIPE.tflite beside the model. contract: a TOML file (stamp/contract_file.py); without it,
+    STEM.contract.toml beside the model is read if it exists. keep_float: convolutions of fewer filters x taps are not
+    quantized; None measures which layers to leave float. choices: the report of another conversion, whose layout is
+    taken without measuring; retune: measure again what an earlier conversion on this machine chose. calibrate: a folder
+    of 100 to 500 representative images for "int8", int8_io: that file's type of input and output. check: a folder of
+    images to compare the original, its static FP32 file and the result on, masks: of their true masks, max_iou_drop:
+    how much mean IoU the result may lose, sure: with the whole 95 % interval of its loss; the worst images are drawn
+    into a folder beside the file. markdown: write the report as Markdown too. `say` is called with progress messages.
+
+    Raises:
+        EdgeSegError: its subclasses say what to do; AuditError where the file is refused, PolicyError where it loses
+            too much. No file is left behind then.
+    """
+    options = ConversionOptions(
+        Path(path), recipe, to_path(out), input_size, to_path(contract), upsample, target, keep_float,
+        to_path(choices), retune, to_path(calibrate), int8_io, to_path(check), to_path(masks), max_iou_drop, sure,
+        markdown, trust_custom, tuple(allow), force, say,
+    )  # fmt: skip
+    check_options(options)
+    find_kind(options.model)
+    outputs = plan_outputs(options)
+    images = find_images(options, outputs.pictures)
+    calibration = find_calibration_set(options, images)
+    settings = read_settings(options.contract) if options.contract is not None else find_settings(options.model)
+    if settings.path:
+        say(f"contract fields from {settings.path}")
+    paths = [item.image for item in images.images] if images is not None else []
+    paths += [item.path for item in calibration.images] if calibration is not None else []
+    limits = choose_flag_limits(settings.triage, settings.path, paths)
+    choice = read_choice(options.choices, recipe) if options.choices is not None else None
+    with open_work_folder() as work:
+        say(f"converting {options.model}")
+        job = load_job(work, options, settings, images, calibration, choice)
+        reference = ReferenceImages(images, work, job.contract) if images is not None else None
+        result = RecipeSearch(job, reference).run()
+        pictures = draw_worst_images(reference, result.check, result.candidate)
+        stamped = result.candidate.contract
+        stamped = replace(stamped, triage=limits if stamped.input.depth is None else None)
+        candidate = replace(result.candidate, contract=stamped)
+        golden = make_golden(candidate.flatbuffer, stamped, work, say)
+    data = stamp_contract(candidate.flatbuffer, stamped, golden)
+    result = replace(result, candidate=candidate)
+    report = to_report(job, result, hashlib.sha256(data).hexdigest(), outputs.pictures.name)
+    write_outputs(outputs, data, report, pictures, force)
+    audit, checks, table = candidate.audit, candidate.checks, to_table(report)
+    return Conversion(outputs.model, outputs.report, stamped, audit, checks, report, table, result.check)
+
+
+def to_path(path: str | Path | None) -> Path | None:
+    """Return a path; None for none."""
+    return None if path is None else Path(path)
+
+
+def find_images(options: ConversionOptions, pictures: Path) -> CheckImages | None:
+    """Return the images of --check, if given. Raises: EdgeSegError if they cannot be used, or are too few."""
+    if options.check is None:
+        return None
+    images = find_check_images(options.check, options.masks, pictures)
+    options.notify(images.format_summary())
+    refuse_few(str(options.model), len(images.images), options.max_iou_drop)
+    return images
+
+
+def find_calibration_set(options: ConversionOptions, images: CheckImages | None) -> CalibrationSet | None:
+    """Return the images of --calibrate, if given. Raises: EdgeSegError if they cannot be used, or are checked on."""
+    if options.calibrate is None:
+        return None
+    calibration = find_calibration(options.calibrate)
+    if images is not None:
+        refuse_overlap([item.image for item in images.images], calibration)
+    return calibration

@@ -1,0 +1,1 @@
+"""How is a TFLite flatbuffer read, run and edited?"""

@@ -1,0 +1,1 @@
+"""How do float weights and activations become integers?"""

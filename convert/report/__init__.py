@@ -1,0 +1,1 @@
+"""What is a conversion's user told?"""

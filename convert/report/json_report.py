@@ -1,0 +1,83 @@
+"""What does the JSON report of a conversion contain?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from convert.search.job import Job
+from convert.search.tournament import SearchResult
+from convert.verify.compare_on_images import ImageSetCheck
+from edge_runtime.contract.fields import Contract
+
+from .words import Report
+from .worst_images import name_picture
+
+FORMAT = "edge-seg-conversion/2"
+
+
+def to_report(job: Job, result: SearchResult, sha256: str, pictures: str) -> Report:
+    """Return the report as plain data.
+
+    sha256: of the stamped file. pictures: the name of the folder with the worst images. Milliseconds are raw samples,
+    interleaved. Fields on check, policy and layers left float are null or empty where there was none.
+    """
+    candidate, facts = result.candidate, job.facts
+    audit, contract = candidate.audit, candidate.contract
+    calibration = job.quantizer.calibration.notes if job.quantizer is not None else ()
+    return {
+        "format": FORMAT,
+        "model": {"id": contract.model.id, "version": contract.model.version, "sha256": sha256},
+        "recipe": contract.recipe,
+        "size_bytes": audit.size_bytes,
+        "fp32_bytes": audit.fp32_bytes,
+        "fraction_of_fp32": round(audit.size_bytes / audit.fp32_bytes, 4),
+        "parameters": facts.weights,
+        "macs": sum(cost.macs for cost in audit.costs),
+        "audit": asdict(audit),
+        "checks": to_json_value(asdict(candidate.checks)),
+        "clock_ms": candidate.times,
+        "speed_ratio": candidate.ratio,
+        "choice": asdict(candidate.choice),
+        "rewritten": candidate.rewritten,
+        "tidied": job.tidied,
+        "calibration": None if contract.calibration is None else asdict(contract.calibration),
+        "source": asdict(contract.source),
+        "kind": facts.kind,
+        "input": {**asdict(contract.input), "why": format_scale(contract, facts.scale_why)},
+        "output": asdict(contract.output),
+        "classes": None if contract.classes is None else asdict(contract.classes),
+        "threshold": {"value": contract.threshold.value, "from": contract.threshold.from_},
+        "triage": None if contract.triage is None else asdict(contract.triage),
+        "notes": [*facts.notes, *calibration],
+        "allowed": list(contract.allowed),
+        "check": None if result.check is None else to_json_value(to_check(result.check, pictures)),
+        "policy": None if result.verdict is None else to_json_value(asdict(result.verdict)),
+        "tournament": [to_json_value(asdict(tried)) for tried in result.tried],
+        "drill_down": {name: to_json_value(asdict(found)) for name, found in result.float_layers.items()},
+    }
+
+
+def to_check(check: ImageSetCheck, pictures: str) -> dict[str, Any]:
+    """Return a check as plain data, each of the worst images with its picture."""
+    worst = [
+        {"row": index, "picture": f"{pictures}/{name_picture(rank, check.rows[index].file)}"}
+        for rank, index in enumerate(check.worst, 1)
+    ]
+    return {**asdict(check), "worst": worst}
+
+
+def format_scale(contract: Contract, why: str) -> str:
+    """Return why the input has its scale and offset; those of an int8 input are in its quantization steps."""
+    return f"{why}; in steps of the int8 input" if contract.input.dtype == "int8" else why
+
+
+def to_json_value(value: Any) -> Any:
+    """Return plain data with NaN and infinity as text, since JSON has no such numbers."""
+    if isinstance(value, Mapping):
+        return {key: to_json_value(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json_value(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

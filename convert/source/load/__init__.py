@@ -1,0 +1,1 @@
+"""How is a model file read without running code that it carries?"""

@@ -1,0 +1,298 @@
+"""How does a model file become a function that can be traced? Runs in the child process, after the archive was read.
+
+For every format it is one function from (1, H, W, C), or (1, D, H, W, C), to the list of the model's outputs, with
+float32 arithmetic.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from convert.source.loaded_model import LoadedModel, fix_shape, format_shape
+from edge_runtime.errors import ModelError, UsageError
+
+from .archive import (
+    PLAIN,
+    UNSAFE_CLASSES,
+    ConfigObject,
+    explain_unknown,
+    find_kind,
+    first_line,
+    list_objects,
+    modernize_config,
+    read_config,
+    refuse_unsafe,
+)
+from .keras2 import OP, add_operation_modules, make_op, write_modern
+from .saved_model import load_graph
+from .volumes import rewrite_volumes
+
+MAX_UNROLLED_STEPS = 64  # of a recurrent layer
+NOT_FLOAT32 = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
+
+
+def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trust: str = "") -> LoadedModel:
+    """Return the model at `path`, after checking that it cannot run code; `work` is a folder for a copy of it.
+
+    Raises:
+        ModelError: not a model, damaged, or not one image or volume in.
+        UnsafeModelError: it could run code; none was run.
+    """
+    kind = find_kind(path)
+    if kind == "saved_model":
+        return load_graph(path, size)
+    config = read_config(path, kind)
+    modern = modernize_config(path, config)
+    objects = list_objects(path, modern)
+    trusted = {} if not trust else read_trusted(trust)
+    refuse_unsafe(path, objects, trust, trusted)
+    parsed = add_operation_modules(modern) if kind == "h5" else modern
+    check_legacy(path, list_objects(path, parsed), trusted)
+    source = work / f"source.{kind}"  # Keras judges by the suffix, find_kind by the content
+    if parsed == config:
+        source.symlink_to(path.resolve())
+    else:
+        write_modern(path, kind, parsed, source)
+    with register_classes(trusted):
+        model = to_float32(load_keras(path, source), path)
+    loaded = describe_keras(path, kind, model, size)
+    return loaded if modern == config else replace(loaded, notes=(*loaded.notes, "a model of Keras 2"))
+
+
+def read_trusted(module: str) -> dict[str, Any]:
+    """Import the module that the user trusts and return its classes and functions by name."""
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # the user's code may raise any kind
+        raise UsageError(f"--trust-custom {module}", f"it cannot be imported ({first_line(error)})") from error
+    return {name: thing for name, thing in vars(found).items() if callable(thing) and not name.startswith("__")}
+
+
+@contextmanager
+def register_classes(trusted: dict[str, Any]) -> Iterator[None]:
+    """Register the trusted classes with Keras, under their own names."""
+    import keras
+
+    own = {name: thing for name, thing in trusted.items() if not getattr(thing, "__module__", "").startswith("keras")}
+    with keras.saving.custom_object_scope({**own, OP: make_op()}):
+        yield
+
+
+def check_legacy(path: Path, objects: list[ConfigObject], trusted: dict[str, Any]) -> None:
+    """Raise ModelError for an unknown class in a file without modules (HDF5), which Keras reports in many lines."""
+    import keras
+
+    modules = (
+        keras.layers,
+        keras.models,
+        keras.initializers,
+        keras.regularizers,
+        keras.constraints,
+        keras.dtype_policies,
+    )
+    known = (
+        {name for module in modules for name in dir(module)}
+        | PLAIN
+        | set(UNSAFE_CLASSES)
+        | {"Functional", "Model", "Sequential"}
+    )
+    for item in objects:
+        if item.module is None and not item.function and item.name not in known and item.short_name not in trusted:
+            if hasattr(keras.ops, to_snake_case(item.name)):
+                why = f"layer {item.layer!r} is the operation {item.name!r}, which an .h5 file cannot bring back"
+                raise ModelError(str(path), why, "save the model as .keras")
+            raise explain_unknown(path, item)
+
+
+def to_snake_case(name: str) -> str:
+    """Return 'expand_dims' for 'ExpandDims'."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def load_keras(path: Path, source: Path) -> Any:
+    """Return the Keras model. Raises: ModelError with Keras' error in one line."""
+    import keras
+
+    try:
+        return keras.saving.load_model(source, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever its layers raise; the file is at fault, not this package
+        raise ModelError(str(path), f"Keras cannot load it ({find_reason(error)})", "save the model again") from error
+
+
+def find_reason(error: BaseException) -> str:
+    """Return the root cause in a chain of errors, and the layer that was being read."""
+    chain = [error]
+    while (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None and deeper not in chain:
+        chain.append(deeper)
+    texts = [str(one) for one in chain]
+    named = [found for text in texts if (found := re.search(r"class '(\w+)' using config=\{'name': '([^']+)'", text))]
+    where = f"layer {named[-1][2]!r}, a {named[-1][1]}: " if named else ""
+    return where + first_line(chain[-1])
+
+
+def to_float32(model: Any, path: Path) -> Any:
+    """Return the model under the float32 policy, with the same weights; other types cannot be converted."""
+    import keras
+    import numpy as np
+
+    policies = sorted({name for layer in walk_layers(model) if (name := name_policy(layer))})
+    if not policies:
+        return model
+    try:
+        rebuilt = keras.saving.deserialize_keras_object(replace_float_types(keras.saving.serialize_keras_object(model)))
+        if not rebuilt.built:  # a subclassed model has weights only after this
+            rebuilt.build_from_config(model.get_build_config())
+        rebuilt.set_weights([np.asarray(weight).astype(np.float32) for weight in model.get_weights()])
+    except Exception as error:
+        raise ModelError(str(path), f"it cannot be rebuilt in float32 ({first_line(error)})") from error
+    rebuilt.rebuilt_from = "a 16-bit policy" if any("16" in policy for policy in policies) else ", ".join(policies)
+    return rebuilt
+
+
+def name_policy(layer: Any) -> str:
+    """Return the name of a layer's policy if it computes or keeps its weights in anything but float32; else ""."""
+    policy = getattr(layer, "dtype_policy", None)
+    types = getattr(policy, "compute_dtype", ""), getattr(policy, "variable_dtype", "")
+    return str(policy.name) if policy is not None and set(types) & set(NOT_FLOAT32) else ""
+
+
+def replace_float_types(config: Any) -> Any:
+    """Return a serialized model with every other floating type and policy replaced by float32."""
+    if isinstance(config, dict):
+        if config.get("class_name") in ("DTypePolicy", "FloatDTypePolicy"):
+            return {**config, "config": {**config["config"], "name": "float32"}}
+        return {
+            k: "float32" if k == "dtype" and is_other_float(v) else replace_float_types(v) for k, v in config.items()
+        }
+    return [replace_float_types(item) for item in config] if isinstance(config, (list, tuple)) else config
+
+
+def is_other_float(value: Any) -> bool:
+    """Return whether a config value names a floating type, or a policy, that is not float32."""
+    return isinstance(value, str) and value in NOT_FLOAT32
+
+
+def walk_layers(model: Any) -> list[Any]:
+    """Return the model and all layers in it at any depth, each once."""
+    return list(model._flatten_layers(include_self=True, recursive=True))
+
+
+def refuse_layers(path: Path, layers: Sequence[Any]) -> None:
+    """Raise ModelError for a layer that TFLite cannot express, which the converter would report in many lines."""
+    for layer in layers:
+        name = f"layer {layer.name!r} ({type(layer).__name__})"
+        if getattr(layer, "data_format", "") == "channels_first":
+            why = f"{name} is channels_first, (batch, channels, height, width), which TFLite has not"
+            raise ModelError(str(path), why, "build it with channels_last, (batch, height, width, channels)")
+        if getattr(layer, "quantization_mode", None):
+            why = f"{name} is quantized already ({layer.quantization_mode})"
+            raise ModelError(str(path), why, "save the model before model.quantize(...)")
+
+
+def describe_keras(path: Path, kind: str, model: Any, size: tuple[int, ...] | None) -> LoadedModel:
+    """Return the loaded model after checking that it takes one image or volume."""
+    layers = walk_layers(model)
+    refuse_layers(path, layers)
+    structure, shape, dtype = find_input(path, model)
+    shape = fix_shape(str(path), shape, size)
+    unroll_loops(layers)
+    notes = [f"rebuilt in float32 from {model.rebuilt_from}"] if getattr(model, "widened", "") else []
+    if len(shape) == 4:
+        notes += rewrite_volumes(layers)
+
+    def call(x: Any) -> list[Any]:
+        return [leaf for _, leaf in flatten(model(wrap_input(structure, x), training=False))]
+
+    return LoadedModel(
+        name=str(model.name),
+        kind=kind,
+        call=call,
+        root=model,
+        shape=shape,
+        dtype=dtype,
+        outputs=name_outputs(model, structure, shape, dtype),
+        layers=tuple(layers),
+        weights=sum(prod(weight.shape) for weight in model.weights),
+        notes=tuple(notes),
+    )
+
+
+def unroll_loops(layers: Sequence[Any]) -> None:
+    """Make recurrent layers unroll their few steps: a loop is a subgraph, which no delegate supports.
+
+    This is decided in the call, where the number of steps is known.
+    """
+    for layer in layers:
+        if getattr(layer, "unroll", None) is not False or not hasattr(layer, "inner_loop"):
+            continue
+
+        def loop(*args: Any, layer: Any = layer, own: Any = layer.inner_loop, **kwargs: Any) -> Any:
+            steps = (args[0] if args else kwargs["sequences"]).shape[1]
+            layer.unroll = steps is not None and int(steps) <= MAX_UNROLLED_STEPS
+            return own(*args, **kwargs)
+
+        object.__setattr__(layer, "inner_loop", loop)
+
+
+def find_input(path: Path, model: Any) -> tuple[Any, tuple[int | None, ...], str]:
+    """Return the structure of a model's input, its shape (batch, ...) and its type.
+
+    Raises:
+        ModelError: it has several inputs, or was never built.
+    """
+    inputs = getattr(model, "inputs", None)
+    if inputs and len(inputs) > 1:
+        names = ", ".join(f"{tensor.name} {format_shape(tuple(tensor.shape))}" for tensor in inputs)
+        raise ModelError(str(path), f"it has {len(inputs)} inputs ({names})", "save a model with one input, the image")
+    if inputs:
+        return getattr(model, "_inputs_struct", None), tuple(inputs[0].shape), str(inputs[0].dtype)
+    # A subclassed model knows only the shape that it was built with.
+    shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
+    if len(shapes) != 1 or not is_shape(shapes[0]):
+        why = "its input's shape is unknown" if not shapes else f"it was built with {len(shapes)} inputs"
+        raise ModelError(str(path), why, "call the model once on one image before saving it")
+    return None, tuple(shapes[0]), "float32"
+
+
+def is_shape(shape: Any) -> bool:
+    """Return whether this is one tensor's shape."""
+    return isinstance(shape, (list, tuple)) and all(side is None or isinstance(side, int) for side in shape)
+
+
+def wrap_input(structure: Any, x: Any) -> Any:
+    """Return x in the structure that the model was built with."""
+    if isinstance(structure, dict):
+        return dict.fromkeys(structure, x)
+    return [x] if isinstance(structure, (list, tuple)) else x
+
+
+def flatten(structure: Any, name: str = "") -> list[tuple[str, Any]]:
+    """Return [(key, tensor)] of a model's outputs, however nested; the key is "" outside dictionaries."""
+    if isinstance(structure, dict):
+        return [found for key, inner in structure.items() for found in flatten(inner, str(key))]
+    if isinstance(structure, (list, tuple)):
+        return [found for inner in structure for found in flatten(inner, name)]
+    return [(name, structure)]
+
+
+def name_outputs(model: Any, inputs: Any, shape: tuple[int, ...], dtype: str) -> tuple[str, ...]:
+    """Return the outputs' unique names: keys of a dictionary, else layers, else numbers."""
+    import tensorflow as tf
+
+    structure = getattr(model, "_outputs_struct", None)
+    if structure is None:  # a subclassed model
+        called = tf.function(lambda x: model(wrap_input(inputs, x), training=False))
+        structure = called.get_concrete_function(tf.TensorSpec((1, *shape), dtype)).structured_outputs
+    names: list[str] = []
+    for index, (key, tensor) in enumerate(flatten(structure)):
+        history = getattr(tensor, "_keras_history", None)
+        name = key or (str(history.operation.name) if history else f"output_{index}")
+        names.append(name if name not in names else f"{name}_{index}")
+    return tuple(names)

@@ -1,0 +1,141 @@
+"""How does a conversion run TensorFlow in a child process, and what do parent and child exchange?
+
+A process because models are loaded there, because TensorFlow's converter leaks some 20 MB a call, and because the
+process that calls `convert_model` should not have to import TensorFlow. It has a time and a memory limit, and what it
+prints is not shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edge_runtime import errors
+from edge_runtime.errors import EdgeSegError, ModelError
+from edge_runtime.system.process import (
+    end_group,
+    end_with_parent,
+    find_last_line,
+    inherited_environment,
+    module_command,
+    wait_within_limits,
+)
+
+from .work_folder import check_free
+
+TIME_LIMIT_S = 1800.0
+MEMORY_LIMIT_BYTES = min(12 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4)
+
+
+@dataclass(frozen=True)
+class ConversionRequest:
+    """What the child is asked to do; None is "not given", so that the model decides."""
+
+    model: str
+    input_size: tuple[int, ...] | None  # (H, W) or (D, H, W)
+    trust: str  # a module with custom layers; "" for none
+    activation: str | None
+    scale: float | None
+    offset: float | None
+    mask: str | None  # the name of the output that is the mask
+    classes: str | bool | None  # the name of the output that classifies the image; False: none
+    labelled: bool  # the user named the labels
+    images: tuple[str, ...]  # to save the model's outputs for
+
+
+@dataclass(frozen=True)
+class ClassOutput:
+    """The output that classifies the whole image."""
+
+    shape: tuple[int, int]  # (1, N)
+    activation: str
+    name: str
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What the child found out about the model."""
+
+    name: str
+    kind: str  # "keras" | "h5" | "saved_model"
+    input_shape: tuple[int, ...]  # (1, H, W, C) or (1, D, H, W, C)
+    input_dtype: str
+    output_shape: tuple[int, ...]  # of the mask
+    activation: str
+    classes: ClassOutput | None
+    scale: float  # the model's input is pixel * scale + offset
+    offset: float
+    scale_why: str
+    weights: int  # how many numbers the model has
+    kernels: int  # those in matrices and filters that its outputs depend on
+    layers: tuple[str, ...]  # names of its Keras layers
+    notes: tuple[str, ...]
+    versions: Mapping[str, str]
+
+
+Message = TypeVar("Message", ConversionRequest, SourceFacts)
+
+
+def to_json(message: ConversionRequest | SourceFacts) -> str:
+    """Return a message as JSON."""
+    return json.dumps(asdict(message))
+
+
+def from_data(kind: type[Message], data: Mapping[str, Any]) -> Message:
+    """Return the message in the data of a JSON text. Raises: TypeError for a missing or an unknown key."""
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    if kind is SourceFacts and isinstance(classes := fields.get("classes"), Mapping):
+        fields["classes"] = ClassOutput(**{**classes, "shape": tuple(classes["shape"])})
+    return kind(**fields)
+
+
+def run_source_process(work: Path, request: ConversionRequest) -> SourceFacts:
+    """Run convert.source.process_main on a request in `work`; return what it found, or raise the error it met.
+
+    Raises:
+        EdgeSegError: what the child raised; ModelError if it crashed or exceeded a limit.
+    """
+    (work / "request.json").write_text(to_json(request))
+    with (work / "noise.txt").open("wb") as noise:
+        child = subprocess.Popen(
+            module_command("convert.source.process_main", work),
+            stdin=subprocess.DEVNULL,
+            stdout=noise,
+            stderr=noise,
+            env=inherited_environment(),
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the whole group
+            preexec_fn=end_with_parent(),  # without its parent, it would go on using gigabytes for nothing
+        )
+        try:
+            exceeded = wait_within_limits(child, TIME_LIMIT_S, MEMORY_LIMIT_BYTES)
+        finally:
+            end_group(child)
+    facts = None if exceeded else read_result(work)
+    if facts is not None:
+        return facts
+    check_free(work)
+    ended = exceeded or (f"it ended with signal {-child.returncode}" if (child.returncode or 0) < 0 else "")
+    last = find_last_line((work / "noise.txt").read_text(errors="replace"))
+    raise ModelError(request.model, f"the converter failed ({ended or last or 'it wrote nothing'})")
+
+
+def read_result(work: Path) -> SourceFacts | None:
+    """Return what the child found; None where it ended before it could write that.
+
+    Raises:
+        EdgeSegError: the error that it wrote instead.
+    """
+    try:
+        data = json.loads((work / "result.json").read_text())
+    except (OSError, ValueError):
+        return None
+    if "error" in data:
+        error = data["error"]
+        raised: EdgeSegError = getattr(errors, error["kind"], ModelError)(error["what"], error["why"], error["fix"])
+        raise raised
+    return from_data(SourceFacts, data)

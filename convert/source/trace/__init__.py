@@ -1,0 +1,1 @@
+"""Which graph, input scaling and outputs does a loaded model have?"""

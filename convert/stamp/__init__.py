@@ -1,0 +1,1 @@
+"""What is written into the contract of a converted file?"""

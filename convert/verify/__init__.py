@@ -1,0 +1,1 @@
+"""Does the converted file give the masks that the source model gives?"""

@@ -1,0 +1,1 @@
+"""How is a kit installed on a device, run there, and rolled back?"""

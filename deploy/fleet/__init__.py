@@ -1,0 +1,1 @@
+"""How are many devices updated, and what runs on them?"""

@@ -1,0 +1,1 @@
+"""What is in a signed kit, and how is one made?"""

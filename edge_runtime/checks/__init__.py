@@ -1,0 +1,1 @@
+"""Is this machine, this model file, this engine fit to segment with?"""

@@ -1,0 +1,308 @@
+"""Is this machine fit to run edge-seg? One page, a line for each condition, with a fix where it is not met.
+
+ok: nothing to do. warning: it will run, slower or with a risk that is named. problem: it will not run, or not for long.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.contract.tail import read_contract
+from edge_runtime.errors import EdgeSegError
+from edge_runtime.models import DEFAULT
+from edge_runtime.system.machine import Machine, read_machine
+from edge_runtime.system.process import package_environment
+from edge_runtime.system.versions import read_versions
+
+OK, WARNING, PROBLEM = "ok", "warning", "problem"
+ARCHITECTURES = ("x86_64", "aarch64")
+GLIBC = (2, 27)  # of ai-edge-litert's wheels, manylinux_2_27
+PYTHONS = ((3, 11), (3, 13))  # first and last that wheels exist for
+PACKAGES = (
+    *("edge-seg", "numpy", "opencv-python-headless", "opencv-python"),
+    *("ai-edge-litert", "tflite-runtime", "openvino"),
+)
+NEEDED = {"numpy": "numpy", "cv2": "opencv-python-headless"}  # module: package
+EARLIEST_TIME = time.mktime((2026, 11, 1, 0, 0, 0, 0, 0, 0))  # this program was built later
+LATEST_YEARS = 20
+HOT_C, TOO_HOT_C = 80.0, 90.0  # a Raspberry Pi slows down from 80, stops at 85 from rising
+LOW_DISK_BYTES, MIN_DISK_BYTES = 1_000_000_000, 50_000_000  # a slice with all its pictures takes about 0.2 MB
+# Peak memory of a run: 95 to 99 MB with the embedded model of 3.7 MB, 189 MB with one of 34 MB, images of 512 x 512.
+RUN_BYTES, MODEL_TIMES = 90_000_000, 3
+ENGINE_LIMIT_S = 60.0
+TRY_ENGINE = (
+    "import sys; from pathlib import Path; from edge_runtime.inference.engines.registry import load_engine; "
+    "from edge_runtime.errors import EdgeSegError\n"
+    "try: print('usable', load_engine(sys.argv[1], Path(sys.argv[2]), 1).version)\n"
+    "except EdgeSegError as error: print('refused', error.why); print(error.fix)"
+)
+
+
+@dataclass(frozen=True)
+class DoctorLine:
+    """One line of the page."""
+
+    level: str
+    what: str
+    finding: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class RuntimeFacts:
+    """The Python process and its surroundings; tests give others."""
+
+    bits: int = struct.calcsize("P") * 8
+    architecture: str = field(default_factory=platform.machine)  # the kernel's
+    glibc: str = field(default_factory=lambda: platform.libc_ver()[1] if platform.libc_ver()[0] == "glibc" else "")
+    python: tuple[int, int] = sys.version_info[:2]
+    now: float = field(default_factory=time.time)
+    folder: Path = field(default_factory=Path.cwd)
+
+
+def examine_machine(
+    model: Path | None = None, machine: Machine | None = None, process: RuntimeFacts | None = None
+) -> list[DoctorLine]:
+    """Return the page's lines; `model` is checked besides the embedded one."""
+    machine, process = machine or read_machine(), process or RuntimeFacts()
+    return [
+        check_system(machine, process),
+        check_glibc(process),
+        check_python(process),
+        check_processor(machine, process),
+        *check_packages(),
+        *check_engines(),
+        *(check_model(path) for path in (DEFAULT, model) if path is not None),
+        check_memory(machine, model or DEFAULT),
+        *check_disk(process),
+        check_clock(process),
+        check_temperature(machine),
+        check_throttling(machine),
+        check_governor(machine),
+    ]
+
+
+def check_system(machine: Machine, process: RuntimeFacts) -> DoctorLine:
+    """Check for 64 bit, and a processor that there are wheels for."""
+    where = " on ".join(filter(None, (machine.system, machine.board)))
+    finding = f"{process.bits}-bit {process.architecture}" + (f", {where}" if where else "")
+    if process.bits != 64:
+        both = " (the kernel is 64-bit, the programs are not)" if process.architecture in ARCHITECTURES else ""
+        return DoctorLine(
+            PROBLEM, "system", finding + both, "install the 64-bit system: no interpreter has 32-bit wheels"
+        )
+    if process.architecture not in ARCHITECTURES:
+        return DoctorLine(PROBLEM, "system", finding, f"take a machine with {' or '.join(ARCHITECTURES)}")
+    return DoctorLine(OK, "system", finding)
+
+
+def check_glibc(process: RuntimeFacts) -> DoctorLine:
+    """Check for the C library that the wheels were built for."""
+    wanted = ".".join(map(str, GLIBC))
+    fix = f"take a system with glibc {wanted} or newer: Debian 10, Ubuntu 18.04, Raspberry Pi OS 10, or later ones"
+    if not process.glibc:
+        return DoctorLine(PROBLEM, "glibc", "none found: the wheels do not run on other C libraries such as musl", fix)
+    found = tuple(int(part) for part in process.glibc.split(".")[:2] if part.isdigit())
+    if found < GLIBC:
+        return DoctorLine(PROBLEM, "glibc", f"{process.glibc}, older than the {wanted} that ai-edge-litert needs", fix)
+    return DoctorLine(OK, "glibc", f"{process.glibc} ({wanted} is needed)")
+
+
+def check_python(process: RuntimeFacts) -> DoctorLine:
+    """Check for a Python that there are wheels for."""
+    first, last = (".".join(map(str, one)) for one in PYTHONS)
+    found = ".".join(map(str, process.python))
+    if PYTHONS[0] <= process.python <= PYTHONS[1]:
+        return DoctorLine(OK, "python", found)
+    return DoctorLine(PROBLEM, "python", found, f"take Python {first} to {last}: there are wheels for these")
+
+
+def check_processor(machine: Machine, process: RuntimeFacts) -> DoctorLine:
+    """Check for the instructions that decide how fast convolutions are."""
+    has = machine.features
+    name = f"{machine.processor}: " if machine.processor else ""
+    if not has:
+        return DoctorLine(WARNING, "processor", f"{name}its features cannot be read", "look at /proc/cpuinfo")
+    if process.architecture == "x86_64":
+        if "avx2" not in has:
+            fix = "it will be slow: take a processor with AVX2 (since 2013)"
+            return DoctorLine(WARNING, "processor", f"{name}no AVX2", fix)
+        dot = {"avx512_vnni", "avx_vnni"} & has
+        words = ["AVX2", *(["VNNI"] if dot else []), *(["AMX"] if "amx_int8" in has else [])]
+    else:
+        if not {"asimd", "neon"} & has:
+            return DoctorLine(
+                PROBLEM, "processor", f"{name}no NEON", "take an ARMv8 processor, such as a Raspberry Pi 4's or 5's"
+            )
+        dot = {"asimddp"} & has
+        words = ["NEON", *(["dot products"] if dot else []), *(["int8 matrices"] if "i8mm" in has else [])]
+    slow = "" if dot else "; without int8 dot products quantized models gain less"
+    return DoctorLine(OK, "processor", name + ", ".join(words) + slow)
+
+
+def check_packages() -> Iterator[DoctorLine]:
+    """List the packages that are installed; check those without which nothing runs."""
+    versions = read_versions(PACKAGES)
+    yield DoctorLine(
+        OK, "packages", ", ".join(f"{name} {found}" for name, found in versions.items()) or "none installed"
+    )
+    for module, package in NEEDED.items():
+        try:
+            import_module(module)
+        except ImportError as error:
+            yield DoctorLine(PROBLEM, package, f"it does not import ({error})", f"pip install {package}")
+
+
+def check_engines() -> Iterator[DoctorLine]:
+    """Try each engine on the embedded model; a problem where none is usable."""
+    try:
+        from edge_runtime.inference.engines.registry import ENGINES
+    except ImportError:  # NumPy is missing, which has its own line
+        return
+    lines = [try_engine(name) for name in ENGINES]
+    usable = any(line.level == OK and line.finding.startswith("usable") for line in lines)
+    yield from lines
+    if not usable:
+        yield DoctorLine(PROBLEM, "engines", "none is usable: nothing can be segmented", "pip install ai-edge-litert")
+
+
+def try_engine(name: str) -> DoctorLine:
+    """Load the embedded model on an engine, in a process of its own: a wheel for other processors ends in SIGILL."""
+    what, command = f"engine {name}", [sys.executable, "-P", "-c", TRY_ENGINE, name, str(DEFAULT)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=ENGINE_LIMIT_S, env=package_environment()
+        )
+    except subprocess.TimeoutExpired:
+        return DoctorLine(
+            WARNING, what, f"it did not load the embedded model in {ENGINE_LIMIT_S:.0f} s", "take another --engine"
+        )
+    verdict, _, rest = done.stdout.strip().partition(" ")
+    if verdict == "usable":
+        return DoctorLine(OK, what, f"usable, {rest}")
+    why, _, fix = rest.partition("\n")
+    if verdict == "refused" and "it needs" in why:
+        return DoctorLine(OK, what, "not installed", fix)
+    ended = f"it ended its process (status {done.returncode}): its wheel may be for other processors"
+    return DoctorLine(WARNING, what, why or ended, fix or "take another --engine")
+
+
+def check_model(path: Path) -> DoctorLine:
+    """Check the model's contract and SHA-256."""
+    what = "embedded model" if path == DEFAULT else "model"
+    try:
+        facts = read_contract(path, verify=True).model
+    except EdgeSegError as error:
+        fix = "reinstall edge-seg" if path == DEFAULT else error.fix
+        return DoctorLine(PROBLEM, what, error.why, fix)
+    return DoctorLine(OK, what, f"{facts.id} {facts.version}, verified by its SHA-256")
+
+
+def check_memory(machine: Machine, model: Path) -> DoctorLine:
+    """Compare the free memory with what a run takes."""
+    free = machine.memory.get("MemAvailable")
+    size = model.stat().st_size if model.is_file() else 0
+    need = RUN_BYTES + MODEL_TIMES * size
+    if free is None:
+        return DoctorLine(WARNING, "memory", "how much is free cannot be read", "look at /proc/meminfo")
+    finding = f"{free / 1e6:.0f} MB free, a run takes about {need / 1e6:.0f} MB for each worker"
+    if free < need:
+        return DoctorLine(PROBLEM, "memory", finding, "close other programs, or take a machine with more memory")
+    if free < 2 * need:
+        return DoctorLine(WARNING, "memory", finding, "run with --workers 1, and close other programs")
+    return DoctorLine(OK, "memory", finding)
+
+
+def check_disk(process: RuntimeFacts) -> Iterator[DoctorLine]:
+    """Check the free space of the working directory, and that it is writable."""
+    try:
+        free = shutil.disk_usage(process.folder).free
+    except OSError as error:
+        yield DoctorLine(PROBLEM, "disk", f"{process.folder}: {error.strerror}", "go to a folder that exists")
+        return
+    level = PROBLEM if free < MIN_DISK_BYTES else WARNING if free < LOW_DISK_BYTES else OK
+    fix = "" if level == OK else "make room, or write elsewhere with -o"
+    yield DoctorLine(level, "disk", f"{free / 1e9:.1f} GB free in {process.folder}", fix)
+    try:
+        with tempfile.TemporaryFile(dir=process.folder):
+            yield DoctorLine(OK, "folder", "the working directory is writable")
+    except OSError as error:
+        yield DoctorLine(
+            WARNING, "folder", f"the working directory is not writable ({error.strerror})", "give a folder with -o"
+        )
+
+
+def check_clock(process: RuntimeFacts) -> DoctorLine:
+    """Check that the date is plausible: boards without a battery start in 1970, or when they were last switched off."""
+    shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(process.now))
+    fix = "set it: sudo date -s '2027-01-31 12:00', or let it be set by a network's time"
+    if process.now < EARLIEST_TIME:
+        return DoctorLine(WARNING, "clock", f"{shown}, before this program was built: times in results are wrong", fix)
+    if process.now > EARLIEST_TIME + LATEST_YEARS * 365.25 * 86400:
+        return DoctorLine(WARNING, "clock", f"{shown}, not plausible: times in results are wrong", fix)
+    return DoctorLine(OK, "clock", shown)
+
+
+def check_temperature(machine: Machine) -> DoctorLine:
+    """Check how hot the processor is."""
+    heat = machine.temperature_c
+    if heat is None:
+        return DoctorLine(OK, "temperature", "no sensor")
+    level = PROBLEM if heat >= TOO_HOT_C else WARNING if heat >= HOT_C else OK
+    fix = "" if level == OK else "cool it: a heat sink and a fan, and room around it"
+    return DoctorLine(level, "temperature", f"{heat:.0f} °C", fix)
+
+
+def check_throttling(machine: Machine) -> DoctorLine:
+    """Check whether voltage or heat slows the processor down, now or since boot."""
+    now, since = machine.throttled_now or [], machine.throttled_since_boot or []
+    power = "take the power supply made for this board, and a short cable"
+    cool = "cool it: a heat sink and a fan, and room around it"
+    if now:
+        voltage = "under-voltage" in now
+        return DoctorLine(
+            PROBLEM if voltage else WARNING, "throttling", f"now: {', '.join(now)}", power if voltage else cool
+        )
+    if since:
+        return DoctorLine(
+            WARNING, "throttling", f"since boot: {', '.join(since)}", power if "under-voltage" in since else cool
+        )
+    if machine.heat_events:
+        return DoctorLine(WARNING, "throttling", f"slowed down by heat {machine.heat_events} times since boot", cool)
+    return DoctorLine(OK, "throttling", "none" if machine.throttled_now is not None else "none known of")
+
+
+def check_governor(machine: Machine) -> DoctorLine:
+    """Check which rule sets the processor's frequency."""
+    if machine.governor is None:
+        return DoctorLine(OK, "governor", "none to choose")
+    own = (machine.driver or "").startswith(("intel_pstate", "amd-pstate", "amd_pstate"))  # its powersave does scale
+    if "powersave" in machine.governor and not own:
+        fix = "for speed: echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+        return DoctorLine(WARNING, "governor", f"{machine.governor}: the lowest frequency, always", fix)
+    return DoctorLine(OK, "governor", machine.governor)
+
+
+def to_fields(lines: list[DoctorLine]) -> dict[str, Any]:
+    """Return the page's JSON."""
+    rows = [{"level": x.level, "what": x.what, "finding": x.finding, "fix": x.fix} for x in lines]
+    return {"ok": all(line.level != PROBLEM for line in lines), "lines": rows}
+
+
+def to_text(lines: list[DoctorLine]) -> str:
+    """Return the page as text."""
+    rows = [f"{x.level:<8} {x.what:<22} {x.finding}{f'; {x.fix}' if x.fix else ''}" for x in lines]
+    counts = {level: sum(line.level == level for line in lines) for level in (PROBLEM, WARNING)}
+    last = ", ".join(f"{number} {level}{'s' * (number != 1)}" for level, number in counts.items() if number)
+    return "\n".join([*rows, last or "all is well"])

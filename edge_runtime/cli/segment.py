@@ -1,0 +1,116 @@
+"""How does `edge-seg INPUT...` choose an engine, run a folder run and print its result?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_runtime.errors import UsageError
+from edge_runtime.folder.records.run_json import count_flags, describe_run
+from edge_runtime.system.terminal import ProgressBar, print_error, print_output
+
+from .options import PROGRAM
+from .table import to_table
+
+if TYPE_CHECKING:
+    from edge_runtime.folder.outputs import Options
+    from edge_runtime.folder.pools.processes import ProcessPool
+    from edge_runtime.folder.pools.threads import ThreadPool
+    from edge_runtime.inference.engine_verdict import EngineVerdict
+
+EXIT_SOME_FAILED = 3
+
+
+def segment(args: argparse.Namespace) -> int:
+    """Segment the inputs into OUT, and print the table or run.json."""
+    if not args.inputs:
+        raise UsageError("no input", "nothing to segment", "give image files or folders, see edge-seg --help")
+    from edge_runtime.folder.inputs import find_inputs
+    from edge_runtime.folder.records.results_csv import RESULTS, read_rows
+    from edge_runtime.folder.run import run_folder, write_summary
+
+    started = time.monotonic()
+    first = os.path.basename(os.path.abspath(args.inputs[0]))  # noqa: PTH100, PTH119 - "." and ".." have no name
+    out = args.output or Path(f"{first or 'root'}-seg")
+    inputs = find_inputs(args.inputs, args.recursive, out)
+    verdict = choose_engine(args, len(inputs))
+    options = make_options(args, verdict.workers)
+    bar = ProgressBar(PROGRAM, len(inputs), args.quiet)
+    with closing(make_pool(args, verdict, options)) as pool:
+        try:
+            counts = run_folder(inputs, out, pool, options, bar.update)
+        finally:
+            bar.clear()
+    facts = describe_run(args, pool.contract, pool.facts, counts, time.monotonic() - started)
+    facts["flags"] = count_flags(read_rows(out / RESULTS))
+    write_summary(out, facts, read_rows(out / RESULTS), options)
+    if args.json and not args.quiet:
+        print_output(json.dumps(facts, indent=1))
+    elif not args.quiet:
+        print_output(to_table(read_rows(out / RESULTS), facts, out, options.gallery))
+    for row in read_rows(out / RESULTS) if counts.failed else ():
+        if row["status"] == "failed":
+            print_error(PROGRAM, row["error"])
+    return EXIT_SOME_FAILED if counts.failed else 0
+
+
+def make_options(args: argparse.Namespace, workers: int) -> Options:
+    """Return what a run writes and what an image may cost."""
+    from edge_runtime.folder.outputs import Options
+
+    return Options(
+        probability=args.probability,
+        overlay=not args.no_overlay,
+        gallery=not args.no_gallery,
+        workers=workers,
+        force=args.force,
+        max_pixels=args.max_pixels,
+        max_seconds=args.max_seconds,
+        max_memory=args.max_memory and args.max_memory * 1_000_000,
+    )
+
+
+def choose_engine(args: argparse.Namespace, count: int) -> EngineVerdict:
+    """Return the engine, threads and workers to segment `count` images with."""
+    from edge_runtime.checks.choose import choose
+    from edge_runtime.contract.tail import read_contract
+    from edge_runtime.models import DEFAULT
+
+    path = args.model or DEFAULT
+    sha256 = read_contract(path).model.sha256
+    return choose(path, sha256, count, args.engine, args.threads, args.workers, args.retune)
+
+
+def make_pool(
+    args: argparse.Namespace, verdict: EngineVerdict, options: Options, beat: Callable[[], None] = lambda: None
+) -> ThreadPool | ProcessPool:
+    """Return a pool on the verdict's engine or, where that fails, on the next best one.
+
+    beat: called at least once a second while child processes segment.
+    """
+    from edge_runtime.inference.engine_verdict import load_best
+
+    pool, verdict = load_best(verdict, lambda engine, threads: start_pool(args, engine, threads, options, beat))
+    pool.facts = {**pool.facts, "reason": verdict.why, "workers": verdict.workers}
+    return pool
+
+
+def start_pool(
+    args: argparse.Namespace, engine: str, threads: int, options: Options, beat: Callable[[], None]
+) -> ThreadPool | ProcessPool:
+    """Return a pool of child processes, with --no-isolation one of threads."""
+    if args.isolation:
+        from edge_runtime.folder.pools.child_process import SessionOptions
+        from edge_runtime.folder.pools.processes import ProcessPool
+
+        return ProcessPool(SessionOptions(args.model, engine, threads, args.threshold), options, beat)
+    from edge_runtime.folder.pools.threads import ThreadPool
+    from edge_runtime.inference.session import Session
+
+    return ThreadPool(lambda: Session.load(args.model, engine, threads, args.threshold), options)

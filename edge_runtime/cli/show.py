@@ -1,0 +1,64 @@
+"""What do `edge-seg --info`, `--selftest` and `--doctor` print?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from edge_runtime.errors import printable
+from edge_runtime.system.terminal import print_output
+
+
+def show_selftest(args: argparse.Namespace) -> int:
+    """Print the result of the model's golden vectors here. Raises: ModelError naming the stage that diverged."""
+    from edge_runtime.checks.selftest import run_selftest, to_error, to_fields, to_text
+
+    report = run_selftest(args.model, args.engine, args.threads)
+    if not args.quiet:
+        print_output(json.dumps(to_fields(report), indent=1) if args.json else printable_lines(to_text(report)))
+    error = to_error(report)
+    if error is not None:
+        raise error
+    return 0
+
+
+def show_doctor(args: argparse.Namespace) -> int:
+    """Print a page on this machine; return 1 where a line is a problem."""
+    from edge_runtime.checks.doctor import examine_machine, to_fields, to_text
+
+    lines = examine_machine(args.model)
+    print_output(json.dumps(to_fields(lines), indent=1) if args.json else printable_lines(to_text(lines)))
+    return int(any(line.level == "problem" for line in lines))
+
+
+def printable_lines(text: str) -> str:
+    """Return text of several lines, each without control characters."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def show_info(args: argparse.Namespace) -> int:
+    """Print the model's contract, and what was measured of its engines here."""
+    from dataclasses import asdict
+
+    from edge_runtime.checks.choose import measure_engines
+    from edge_runtime.contract.json_text import to_json
+    from edge_runtime.contract.tail import read_contract
+    from edge_runtime.inference.engine_verdict import read_verdict, to_lines
+    from edge_runtime.models import DEFAULT
+
+    path = args.model or DEFAULT
+    contract = read_contract(path, verify=True)
+    fields = json.loads(to_json(contract))
+    sha256 = contract.model.sha256
+    verdict = measure_engines(path, sha256) if args.retune else read_verdict(sha256)
+    if args.json:
+        print_output(json.dumps({**fields, "engine": asdict(verdict)} if verdict else fields, indent=1))
+        return 0
+    lines = [f"file: {path}"]
+    for key, value in fields.items():
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        for name, item in inner:
+            lines.append(f"{key}{'.' if name else ''}{name}: {item if isinstance(item, str) else json.dumps(item)}")
+    lines += to_lines(verdict) if verdict else ["engine: not measured here; edge-seg --retune does"]
+    print_output("\n".join(printable(line) for line in lines))
+    return 0

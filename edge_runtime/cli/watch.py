@@ -1,0 +1,57 @@
+"""How does `edge-seg --watch INBOX` run the service?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime.errors import EdgeSegError, UsageError, printable
+from edge_runtime.folder.records.run_json import describe_run
+from edge_runtime.system.terminal import print_error
+
+from .options import PROGRAM
+from .segment import choose_engine, make_options, make_pool
+
+if TYPE_CHECKING:
+    from edge_runtime.folder.pools.pool import Pool
+    from edge_runtime.folder.records.run_json import Counts
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Serve a folder until stopped."""
+    if args.inputs:
+        raise UsageError(str(args.inputs[0]), "--watch takes one folder and no other inputs", "leave it out")
+    if not args.watch.is_dir():
+        raise EdgeSegError(str(args.watch), "no such folder", "make it first")
+    from edge_runtime.folder.watch.service import Service, Watched
+
+    inbox = args.watch.absolute()
+    out = args.output or Path(f"{inbox.name or 'root'}-seg")
+    if f"{os.path.realpath(inbox)}{os.sep}".startswith(f"{os.path.realpath(out)}{os.sep}"):
+        raise UsageError(f"--watch {args.watch}", f"it lies in the output folder {out}", "choose another -o")
+    verdict = choose_engine(args, 0)  # without images nothing is measured, so the service starts at once
+    options = make_options(args, verdict.workers)
+
+    def describe(pool: Pool, counts: Counts, spent: float) -> dict[str, Any]:
+        return describe_run(args, pool.contract, pool.facts, counts, spent)
+
+    service = Service(
+        Watched(inbox, out, args.recursive, args.settle),
+        options,
+        lambda beat: make_pool(args, verdict, options, beat),
+        describe,
+        partial(print_error, PROGRAM),
+    )
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, service.stop)
+    if not args.quiet:
+        print(f"edge-seg: watching {printable(str(inbox))}; results in {printable(str(out))}", file=sys.stderr)
+    service.run()
+    if not args.quiet:
+        print(f"edge-seg: stopped; {service.ok} segmented, {service.failed} failed in all", file=sys.stderr)
+    return 0

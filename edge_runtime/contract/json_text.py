@@ -1,0 +1,196 @@
+"""How is a contract written as canonical JSON, and read from it strictly?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from edge_runtime.errors import ContractError
+
+from .fields import (
+    CONVERT_AGAIN,
+    FIELDS,
+    FLAG_FEATURES,
+    FLAG_LIMIT_FIELDS,
+    FLAG_SHARES,
+    FORMAT,
+    INPUT_FIELDS,
+    MAX_JSON_BYTES,
+    OPTIONAL,
+    OUTPUT_FIELDS,
+    Calibration,
+    ClassSpec,
+    Contract,
+    FlagLimits,
+    GoldenFacts,
+    InputSpec,
+    Label,
+    ModelFacts,
+    OutputSpec,
+    SourceModel,
+    Threshold,
+    check_fields,
+    fail,
+    fail_format,
+    to_tuple,
+)
+
+
+def to_json(contract: Contract) -> bytes:
+    """Return the contract's canonical JSON, its `digest` computed.
+
+    Raises:
+        ContractError: a text cannot be written as UTF-8, or the JSON is longer than 64 kB.
+    """
+    fields = to_fields(contract)
+    fields["digest"] = compute_digest(fields)
+    text = to_canonical(fields)
+    if len(text) > MAX_JSON_BYTES:
+        fail(f"the contract has {len(text)} bytes, more than {MAX_JSON_BYTES}", "shorten 'quality' or the texts")
+    return text
+
+
+def from_json(text: bytes) -> Contract:
+    """Return the contract of a canonical JSON text.
+
+    Raises:
+        ContractError: not canonical JSON, a field unknown, missing, of the wrong type or out of range, or a `digest`
+            that does not fit the other fields.
+    """
+    fields = parse(text)
+    contract = from_fields(fields)
+    if contract.digest != compute_digest(fields):
+        fail("the contract was edited after it was written (its digest does not fit)", CONVERT_AGAIN)
+    if to_canonical(to_fields(contract)) != text:
+        fail("the contract is not canonical JSON", CONVERT_AGAIN)
+    return contract
+
+
+def to_fields(contract: Contract) -> dict[str, Any]:
+    facts, input_spec, output_spec, source = contract.model, contract.input, contract.output, contract.source
+    calibration = contract.calibration
+    optional = {} if contract.classes is None else {"classes": to_class_fields(contract.classes)}
+    optional |= {} if contract.triage is None else {"triage": to_limit_fields(contract.triage)}
+    optional |= {} if contract.golden is None else {"golden": {**vars(contract.golden)}}
+    return {
+        **optional,
+        "format": contract.format,
+        "model": {"id": facts.id, "version": facts.version, "bytes": facts.bytes, "sha256": facts.sha256},
+        "input": {
+            "shape": list(input_spec.shape),
+            "dtype": input_spec.dtype,
+            "colour": input_spec.colour,
+            "resize": input_spec.resize,
+            "scale": float(input_spec.scale),
+            "offset": float(input_spec.offset),
+        },
+        "output": {
+            "shape": list(output_spec.shape),
+            "dtype": output_spec.dtype,
+            "activation": output_spec.activation,
+            "labels": [{"name": label.name, "colour": list(label.colour)} for label in output_spec.labels],
+        },
+        "threshold": {"value": float(contract.threshold.value), "from": contract.threshold.from_},
+        "recipe": contract.recipe,
+        "calibration": calibration and {"count": calibration.count, "sha256": calibration.sha256},
+        "source": {"sha256": source.sha256, "versions": dict(source.versions)},
+        "quality": None if contract.quality is None else dict(contract.quality),
+        "intended_use": contract.intended_use,
+        "allowed": list(contract.allowed),
+        "digest": contract.digest,
+    }
+
+
+def to_class_fields(classes: ClassSpec) -> dict[str, Any]:
+    return {"shape": list(classes.shape), "activation": classes.activation, "labels": list(classes.labels)}
+
+
+def to_limit_fields(triage: FlagLimits) -> dict[str, Any]:
+    limits = {name: float(getattr(triage, name)) for name in FLAG_SHARES}
+    ranges = {name: [float(low), float(high)] for name, (low, high) in triage.ranges.items()}
+    return {"count": triage.count, "fragments": triage.fragments, **limits, "ranges": ranges}
+
+
+def from_fields(fields: Any) -> Contract:
+    if isinstance(fields, dict) and fields.get("format", FORMAT) != FORMAT:  # another format has other fields
+        fail_format(fields["format"])
+    top = check_fields("", fields, FIELDS, optional=OPTIONAL)
+    input_spec, output_spec = (
+        check_fields("input", top["input"], INPUT_FIELDS),
+        check_fields("output", top["output"], OUTPUT_FIELDS),
+    )
+    threshold, source = top["threshold"], top["source"]
+    threshold = check_fields("threshold", threshold, ("value", "from"))
+    labels = [
+        check_fields("output.labels", label, ("name", "colour"))
+        for label in to_tuple("output.labels", output_spec["labels"])
+    ]
+    calibration = top["calibration"]
+    if calibration is not None:
+        calibration = Calibration(**check_fields("calibration", calibration, ("count", "sha256")))
+    return Contract(
+        format=top["format"],
+        model=ModelFacts(**check_fields("model", top["model"], ("id", "version", "bytes", "sha256"))),
+        input=InputSpec(**{**input_spec, "shape": to_tuple("input.shape", input_spec["shape"])}),
+        output=OutputSpec(
+            shape=to_tuple("output.shape", output_spec["shape"]),
+            dtype=output_spec["dtype"],
+            activation=output_spec["activation"],
+            labels=tuple(Label(x["name"], to_tuple("output.labels.colour", x["colour"])) for x in labels),
+        ),
+        threshold=Threshold(threshold["value"], threshold["from"]),
+        recipe=top["recipe"],
+        calibration=calibration,
+        source=SourceModel(**check_fields("source", source, ("sha256", "versions"))),
+        quality=top["quality"],
+        intended_use=top["intended_use"],
+        allowed=to_tuple("allowed", top["allowed"]),
+        digest=top["digest"],
+        classes=read_classes(top["classes"]) if "classes" in top else None,
+        triage=read_limits(top["triage"]) if "triage" in top else None,
+        golden=GoldenFacts(**check_fields("golden", top["golden"], ("bytes", "sha256"))) if "golden" in top else None,
+    )
+
+
+def read_classes(fields: Any) -> ClassSpec:
+    given = check_fields("classes", fields, ("shape", "activation", "labels"))
+    shape = to_tuple("classes.shape", given["shape"])
+    return ClassSpec(shape, given["activation"], to_tuple("classes.labels", given["labels"]))
+
+
+def read_limits(fields: Any) -> FlagLimits:
+    given = check_fields("triage", fields, FLAG_LIMIT_FIELDS)
+    ranges = check_fields("triage.ranges", given["ranges"], (), optional=FLAG_FEATURES)
+    return FlagLimits(**{**given, "ranges": {name: to_tuple(f"triage.ranges.{name}", ranges[name]) for name in ranges}})
+
+
+def compute_digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(to_canonical({name: value for name, value in fields.items() if name != "digest"})).hexdigest()
+
+
+def to_canonical(fields: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8")
+    except (ValueError, TypeError, RecursionError) as error:  # UnicodeEncodeError is a ValueError
+        raise ContractError("contract", f"it cannot be written as JSON ({error})") from error
+
+
+def parse(text: bytes) -> Any:
+    def constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not allowed")
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) != len(items):
+            raise ValueError("a field stands twice")
+        return found
+
+    if len(text) > MAX_JSON_BYTES:
+        fail(f"the contract has {len(text)} bytes, more than {MAX_JSON_BYTES}", CONVERT_AGAIN)
+    try:
+        return json.loads(text.decode("utf-8"), parse_constant=constant, object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:
+        raise ContractError("contract", f"it is not valid JSON ({error})", CONVERT_AGAIN) from error

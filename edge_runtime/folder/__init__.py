@@ -1,0 +1,1 @@
+"""How do many images become an output folder?"""

@@ -1,0 +1,1 @@
+"""How is the page that shows a run's images made?"""

@@ -1,0 +1,48 @@
+"""What does a run write for each image, and under which names?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_runtime.errors import OutputError
+from edge_runtime.images.limits import MAX_PIXELS, MAX_SECONDS
+
+from .inputs import Input
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run writes for each image, how many images at a time, and what one image may cost."""
+
+    probability: bool = False
+    overlay: bool = True
+    gallery: bool = True
+    workers: int = 1
+    force: bool = False
+    max_pixels: int = MAX_PIXELS
+    max_seconds: float = MAX_SECONDS
+    max_memory: int | None = None  # bytes
+
+
+def name_sprite(name: str) -> str:
+    """Return the path of an image's gallery picture in OUT, `name` being its mask's."""
+    return f"gallery/{name.removesuffix('.png')}.jpg"  # no longer than the mask's: names may have 255 bytes
+
+
+def list_outputs(name: str) -> tuple[str, ...]:
+    """Return the paths in OUT of all that may be written for an image, `name` being its mask's."""
+    return f"masks/{name}", f"probability/{name}", f"overlays/{name}", name_sprite(name)
+
+
+def discard_outputs(out: Path, item: Input, keep: Collection[str]) -> None:
+    """Remove an earlier run's outputs of an image that this run did not write again: they may be wrong now."""
+    for name in list_outputs(item.name):
+        path = out / name
+        try:
+            if name not in keep and os.path.lexists(path):
+                path.unlink()
+        except OSError as error:
+            raise OutputError(str(path), error.strerror or str(error), "remove it") from None

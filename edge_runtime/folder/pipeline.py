@@ -1,0 +1,225 @@
+"""How is one image of a run read, segmented and written, while other images are in the other steps?"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_runtime.errors import EdgeSegError, EngineError, ImageError, ModelError, OutputError
+from edge_runtime.folder.gallery.thumbnails import draw_sprite
+from edge_runtime.folder.records.journal import JournalEntry, Outcome, ResultRow, outputs_exist
+from edge_runtime.folder.records.results_csv import make_row
+from edge_runtime.images.arrays import Image
+from edge_runtime.images.overlay import draw_overlay, to_picture
+from edge_runtime.images.read import decode_image, read_bytes
+from edge_runtime.images.write import encode_jpeg, encode_mask, encode_png
+from edge_runtime.inference.flags import raise_flags
+from edge_runtime.inference.postprocess import measure_mask
+from edge_runtime.inference.session import Result, Session
+from edge_runtime.system.files import write_file
+from edge_runtime.system.versions import find_own_version
+
+from .inputs import Input
+from .outputs import Options, discard_outputs, name_sprite
+
+
+class Pipeline:
+    """The three steps of an ImageProcessor, each with threads of its own."""
+
+    def __init__(self, processor: ImageProcessor, workers: int) -> None:
+        self.processor = processor
+        self.steps = [ThreadPoolExecutor(count) for count in (1, workers, workers)]
+
+    def submit(self, item: Input) -> Future[Outcome]:
+        """Queue an image; return its outcome to come."""
+        reading, segmenting, writing = self.steps
+        read = reading.submit(self.processor.read, item)
+        segmented = segmenting.submit(lambda: self.processor.segment(read.result()))
+        return writing.submit(lambda: self.processor.finish(segmented.result()))
+
+    def close(self) -> None:
+        """Cancel the steps that have not begun and wait for the others."""
+        for step in self.steps:
+            step.shutdown(wait=False, cancel_futures=True)
+        for step in self.steps:
+            step.shutdown()
+
+
+@dataclass
+class ImageState:
+    """What is known of an image so far; only one thread at a time uses it."""
+
+    item: Input
+    row: ResultRow
+    key: str
+    image: Image | None = None
+    result: Result | None = None
+    kept: JournalEntry | None = None  # of an earlier run, and still valid
+    error: EdgeSegError | None = None
+
+
+class ImageProcessor:
+    """Processes single images; one Session for each thread that segments."""
+
+    def __init__(
+        self,
+        out: Path,
+        session: Session,
+        load: Callable[[], Session],
+        options: Options,
+        earlier: Mapping[str, JournalEntry],
+    ) -> None:
+        self.out, self.options, self.earlier = out, options, earlier
+        self.load, self.sessions = load, threading.local()
+        self.unused = [session]
+        self.contract, self.threshold = session.contract, session.threshold
+        self.colours = [label.colour for label in session.contract.output.lesions]
+        self.key = make_key(session, options)
+
+    def read(self, item: Input) -> ImageState:
+        """Read and decode an image, unless its outputs of an earlier run are still valid."""
+        row = make_row(self.contract, item.file)
+        state = ImageState(item, row, self.key)
+        with capture_errors(state):
+            started = time.perf_counter()
+            data = read_bytes(item.path, item.file, self.options.max_pixels)
+            row["input_sha256"] = hashlib.sha256(data).hexdigest()
+            state.key = hashlib.sha256(f"{self.key} {row['input_sha256']}".encode()).hexdigest()
+            earlier = self.earlier.get(item.file)
+            if earlier and earlier.key == state.key and outputs_exist(self.out, earlier.outputs):
+                state.kept = earlier
+                return state
+            image = decode_image(data, item.file, self.options.max_pixels)
+            row.update(height=str(image.shape[0]), width=str(image.shape[1]), read_ms=format_ms_since(started))
+            state.image = image
+        return state
+
+    def segment(self, state: ImageState) -> ImageState:
+        """Segment an image that was read."""
+        if state.image is not None:
+            with capture_errors(state):
+                started = time.perf_counter()
+                state.result = self.get_session().segment(state.image)
+                state.row["infer_ms"] = format_ms_since(started)
+        return state
+
+    def finish(self, state: ImageState) -> Outcome:
+        """Write an image's outputs; return what is recorded of it."""
+        if state.kept:
+            return Outcome(state.kept, fresh=False)
+        outputs: dict[str, int] = {}
+        if state.image is not None and state.result is not None:
+            with capture_errors(state):
+                started = time.perf_counter()
+                outputs = self.write_outputs(state.item, state.image, state.result)
+                state.row.update(self.measure_result(state.image, state.result))
+                state.row.update(write_ms=format_ms_since(started), status="ok")
+        error, file = state.error, state.item.file
+        if error is not None:
+            state.row["error"] = str(error) if error.what == file else f"{file}: {error}"
+        discard_outputs(self.out, state.item, outputs)
+        return Outcome(JournalEntry(state.key, state.row, outputs), fresh=True)
+
+    def get_session(self) -> Session:
+        """Return this thread's Session, loading it at first use."""
+        if not hasattr(self.sessions, "own"):
+            self.sessions.own = self.unused.pop() if self.unused else self.load()
+        own: Session = self.sessions.own
+        return own
+
+    def measure_result(self, image: Image, result: Result) -> ResultRow:
+        """Return the cells of results.csv that come from the mask, and the flags."""
+        lesions = self.contract.output.lesions
+        found = measure_mask(result.labels, result.probability, len(lesions) + 1)
+        row = {
+            "lesion_pixels": str(found.lesion_pixels),
+            "lesion_fraction": f"{found.lesion_fraction:.6f}",
+            "components": str(found.components),
+            "max_probability": f"{found.max_probability:.4f}",
+            "flags": ";".join(raise_flags(image, found, self.contract, self.threshold)),
+        }
+        if len(lesions) > 1:
+            row.update({f"pixels_{label.name}": str(n) for label, n in zip(lesions, found.label_pixels, strict=True)})
+        if result.class_name is not None:
+            row.update({"class": result.class_name, "class_probability": f"{result.class_probability:.4f}"})
+        return row
+
+    def write_outputs(self, item: Input, image: Image, result: Result) -> dict[str, int]:
+        """Write an image's outputs; return their relative names and sizes.
+
+        A mask is 0 and 255, or label values where the contract has several lesions.
+        """
+        several = len(self.contract.output.lesions) > 1
+        files = {f"masks/{item.name}": encode_mask(result.labels if several else result.mask.astype(np.uint8) * 255)}
+        if self.options.probability:
+            files[f"probability/{item.name}"] = encode_png(np.rint(result.probability * 65535).astype(np.uint16))
+        if self.options.overlay or self.options.gallery:
+            picture = to_picture(image)
+            if self.options.overlay:
+                overlay = draw_overlay(picture, result.labels, self.colours)
+                files[f"overlays/{item.name}"] = encode_png(overlay)
+            if self.options.gallery:
+                plain = picture[:, :, 0] if image.ndim == 2 else picture  # grey: a third of the work to shrink
+                files[name_sprite(item.name)] = encode_jpeg(draw_sprite(plain, result.labels, self.colours))
+        for name, data in files.items():
+            try:
+                write_file(self.out / name, data)
+            except OutputError as error:
+                if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENAMETOOLONG, errno.EILSEQ):
+                    raise ImageError(item.file, f"its outputs cannot be named ({error.why})", "rename it") from None
+                raise
+        return {name: len(data) for name, data in files.items()}
+
+
+@contextmanager
+def capture_errors(state: ImageState) -> Iterator[None]:
+    """Record an error of this one image in its state; any other is an error of the run."""
+    try:
+        yield
+    except (ImageError, ModelError, EngineError) as error:
+        state.error = error
+    except MemoryError:
+        why, fix = "not enough memory for this image", "scale it down first, or raise --max-memory"
+        state.error = ImageError(state.item.file, why, fix)
+    if state.error is not None:
+        state.image = state.result = None
+
+
+def format_ms_since(started: float) -> str:
+    """Return the milliseconds since then, as a cell."""
+    return f"{1000 * (time.perf_counter() - started):.2f}"
+
+
+def make_key(session: Session, options: Options) -> str:
+    """Return what an image's outputs depend on besides its own bytes."""
+    contract, engine = session.contract, session.engine
+    kinds = (options.probability, options.overlay, options.gallery)
+    model = (contract.model.sha256, contract.digest, session.threshold)
+    return repr((find_own_version(), *model, engine.name, engine.version, kinds))
+
+
+def describe_session(session: Session) -> dict[str, Any]:
+    """Return the entries of run.json on the engine and the packages."""
+    import platform
+
+    engine = session.engine
+    versions = {
+        "python": platform.python_version(),
+        "edge-seg": find_own_version(),
+        engine.name: engine.version,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,  # by whichever of its packages it came
+    }
+    facts = {"name": engine.name, "version": engine.version, "threads": engine.threads}
+    return {"engine": facts, "threshold": session.threshold, "versions": versions}

@@ -1,0 +1,1 @@
+"""In which threads or processes are the images of a run segmented?"""

@@ -1,0 +1,165 @@
+"""How does the parent start one child process, send it images and read their outcomes? The child is `child_main`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edge_runtime import errors
+from edge_runtime.errors import EdgeSegError, EngineError
+from edge_runtime.folder.inputs import Input
+from edge_runtime.folder.outputs import Options
+from edge_runtime.folder.records.journal import JournalEntry, Outcome
+from edge_runtime.system.process import describe_status, module_command, package_environment
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """The arguments of Session.load."""
+
+    path: Path | None
+    engine: str
+    threads: int | None
+    threshold: float | None
+
+
+class ChildDied(Exception):
+    """The child process has ended; the text says how."""
+
+
+class ChildProcess:
+    """One process that segments one image at a time, with others pending in it."""
+
+    def __init__(self, session: SessionOptions, options: Options) -> None:
+        self.session, self.options = session, replace(options, workers=1)
+        self.output: tuple[Path, bool] | None = None  # OUT, and whether the child reads its journal
+        self.suspects: deque[tuple[int, Input]] = deque()  # a child died of one of them: now one by one
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, whose imports take longer than what follows."""
+        self.process = start_process()
+        self.facts: Mapping[str, Any] | None = None  # until the model is loaded
+        self.pending: dict[int, Input] = {}  # submitted, without outcome; in order
+        self.tests_suspect = False  # whether the one pending image is a suspect
+        self.buffer, self.last = b"", 0.0
+
+    def load(self) -> None:
+        """Have the process load the model; `facts` are set when it has."""
+        session = {**asdict(self.session), "path": self.session.path and str(self.session.path)}
+        self.send({"session": session, "options": asdict(self.options)})
+        self.send_output()
+
+    def set_output(self, out: Path, resume: bool) -> None:
+        """Set OUT, unless it is set already. resume: whether the child reads its journal."""
+        if self.output != (out, resume):
+            self.output = out, resume
+            self.send_output()
+
+    def send_output(self) -> None:
+        """Send OUT, once it is set."""
+        if self.output is not None:
+            self.send({"out": str(self.output[0]), "resume": self.output[1]})
+
+    def submit(self, number: int, item: Input) -> None:
+        """Send an image."""
+        self.pending[number] = item
+        self.last = time.monotonic()
+        self.send({"n": number, "path": str(item.path), "file": item.file})
+
+    def submit_suspect(self) -> None:
+        """Send one of the suspects, when no other image is pending."""
+        if self.suspects and not self.pending and self.facts is not None:
+            self.submit(*self.suspects.popleft())
+            self.tests_suspect = True
+
+    def has_room(self, limit: int) -> bool:
+        """Tell whether fewer than `limit` images are pending, and another may be submitted."""
+        return self.facts is not None and not self.suspects and not self.tests_suspect and len(self.pending) < limit
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Write one line; that the child is dead is found when its answer is read."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")  # ASCII: any file name survives
+
+    def fileno(self) -> int:
+        """Return the descriptor that its outcomes come from, for `select`."""
+        assert self.process.stdout is not None
+        return self.process.stdout.fileno()
+
+    def read_outcomes(self) -> dict[int, Outcome]:
+        """Return {number: outcome} of what the child has written; blocks until there is something to read.
+
+        Raises: ChildDied; EngineError if it dies while it loads the model; whatever error it reports of the run.
+        """
+        data = os.read(self.fileno(), 1 << 16)
+        if not data and self.facts is None:
+            why = f"the process that loads the model {self.describe_end()}"
+            raise EngineError(f"engine {self.session.engine}", why, "try another --engine")
+        if not data:
+            raise ChildDied(f"the process that segmented it {self.describe_end()}")
+        *lines, self.buffer = (self.buffer + data).split(b"\n")
+        outcomes: dict[int, Outcome] = {}
+        for message in map(json.loads, lines):
+            if "error" in message:
+                kind, *texts = message["error"]
+                raise getattr(errors, kind)(*texts)
+            if "bug" in message:
+                raise RuntimeError(f"in the child:\n{message['bug']}")
+            if "ready" in message:
+                self.facts = message["ready"]
+                continue
+            del self.pending[message["n"]]
+            self.tests_suspect = False
+            outcomes[message["n"]] = Outcome(JournalEntry(**message["entry"]), message["fresh"])
+            self.last = time.monotonic()
+        return outcomes
+
+    def deadline(self) -> float:
+        """Return the time, on the monotonic clock, at which the next outcome is due."""
+        return self.last + self.options.max_seconds if self.pending else float("inf")
+
+    def restart(self) -> None:
+        """Start a new process in place of this one, and have it load the model."""
+        self.kill()
+        self.start()
+        self.load()
+
+    def describe_end(self) -> str:
+        """Return how the process ended."""
+        status = self.process.wait()
+        return f"left with {describe_status(status)}" if status >= 0 else f"died ({describe_status(status)})"
+
+    def kill(self) -> None:
+        """End the process now; a file that it was writing is a temporary one, which the run removes."""
+        with suppress(OSError):
+            self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+
+def start_process() -> subprocess.Popen[bytes]:
+    """Return a process that waits for its session's options; it inherits stderr."""
+    pipe, environment = subprocess.PIPE, package_environment()
+    try:
+        command = module_command("edge_runtime.folder.pools.child_main")
+        process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, bufsize=0)
+    except OSError as error:
+        raise EdgeSegError("a process for the images", error.strerror or str(error), "try --no-isolation") from None
+    if hasattr(fcntl, "F_SETPIPE_SZ") and process.stdin is not None:
+        with suppress(OSError):  # for all pending images, however long their names
+            fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, 1 << 20)
+    return process

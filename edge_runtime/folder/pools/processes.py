@@ -1,0 +1,124 @@
+"""How do child processes segment a run's images, so that one that crashes a decoder or an engine fails alone?
+
+The parent holds nothing but names and outcomes; NumPy, OpenCV and the engine are loaded in the children. Processes
+rather than threads, since some engines hold Python's lock while they run; packed weights that are mapped from a file
+are shared. Each child has a few images pending. When one dies or does not answer for too long, a new one gets its
+pending images one by one: the one that it dies of again is marked as failed, the others are segmented, and the run
+goes on as before.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.contract.tail import read_contract
+from edge_runtime.errors import ImageError
+from edge_runtime.folder.inputs import Input
+from edge_runtime.folder.outputs import Options, discard_outputs
+from edge_runtime.folder.records.journal import JournalEntry, Outcome
+from edge_runtime.folder.records.results_csv import make_row
+from edge_runtime.models import DEFAULT
+
+from .child_process import ChildDied, ChildProcess, SessionOptions
+
+MAX_PENDING = 4  # images of a child: one is being read, one segmented, one written, one waits
+MAX_AHEAD = 16  # images for each child that may be pending, or processed before their turn
+
+
+class ProcessPool:
+    """Segments in child processes, which are replaced when they die."""
+
+    def __init__(self, session: SessionOptions, options: Options, beat: Callable[[], None] = lambda: None) -> None:
+        """Load the model in a child, then in the others. beat: called at least once a second during `process`.
+
+        Raises: ModelError, ContractError, EngineError, UsageError, as Session.load does.
+        """
+        self.options, self.beat = options, beat
+        self.children: list[ChildProcess] = []
+        try:
+            self.children += (ChildProcess(session, options) for _ in range(options.workers))
+            self.contract = read_contract(session.path or DEFAULT, verify=True)
+            first, *others = self.children
+            first.load()
+            while first.facts is None:
+                first.read_outcomes()
+            self.facts: Mapping[str, Any] = first.facts
+            for child in others:  # the first has packed the weights that they all map
+                child.load()
+        except BaseException:
+            self.close()
+            raise
+
+    def process(self, inputs: Iterator[Input], out: Path, earlier: Mapping[str, JournalEntry]) -> Generator[Outcome]:
+        """Yield the outcome of each input, in order. The children read `earlier` from OUT's journal themselves."""
+        for child in self.children:
+            child.set_output(out, bool(earlier))
+        submitted: deque[int] = deque()  # in order, not yielded yet
+        outcomes: dict[int, Outcome] = {}
+        numbered, more = enumerate(inputs), True
+        try:
+            while more or submitted:
+                while more and len(submitted) < MAX_AHEAD * len(self.children) and (free := self.find_free()):
+                    number, item = next(numbered, (-1, None))
+                    if item is None:
+                        more = False
+                        break
+                    submitted.append(number)
+                    free.submit(number, item)
+                if submitted and submitted[0] in outcomes:
+                    yield outcomes.pop(submitted.popleft())
+                elif submitted or more:
+                    outcomes.update(self.wait_for_outcomes(out))
+        finally:
+            if any(child.pending for child in self.children):  # interrupted: the pending outcomes are not read
+                self.close()
+
+    def find_free(self) -> ChildProcess | None:
+        """Return the child with the fewest pending images, None where all have enough."""
+        ready = (child for child in self.children if child.has_room(MAX_PENDING))
+        return min(ready, key=lambda child: len(child.pending), default=None)
+
+    def wait_for_outcomes(self, out: Path) -> dict[int, Outcome]:
+        """Wait at most a second for outcomes; replace a child that died or hangs. Raises: what a child reports."""
+        self.beat()
+        deadline = min(child.deadline() for child in self.children)
+        ready, _, _ = select.select(self.children, (), (), max(0.0, min(1.0, deadline - time.monotonic())))
+        outcomes: dict[int, Outcome] = {}
+        for child in self.children:
+            try:
+                if child in ready:
+                    outcomes.update(child.read_outcomes())
+                elif time.monotonic() >= child.deadline():
+                    child.kill()
+                    seconds = f"{self.options.max_seconds:g} s"
+                    raise ChildDied(f"it took longer than {seconds}; raise --max-seconds if that is right")
+            except ChildDied as death:
+                outcomes.update(self.replace(child, str(death), out))
+            child.submit_suspect()
+        return outcomes
+
+    def replace(self, child: ChildProcess, why: str, out: Path) -> dict[int, Outcome]:
+        """Start a new process for one that died: a single pending image has failed, several are suspects."""
+        outcomes: dict[int, Outcome] = {}
+        if child.tests_suspect:
+            outcomes = {number: self.record_failure(item, why, out) for number, item in child.pending.items()}
+        else:
+            child.suspects.extend(child.pending.items())
+        child.restart()
+        return outcomes
+
+    def record_failure(self, item: Input, why: str, out: Path) -> Outcome:
+        """Return the outcome of an image that a child died of."""
+        discard_outputs(out, item, ())
+        error = ImageError(item.file, why, "take it out")
+        return Outcome(JournalEntry("", make_row(self.contract, item.file, str(error)), {}), fresh=True)
+
+    def close(self) -> None:
+        """End the children, whatever they are doing."""
+        for child in self.children:
+            child.kill()

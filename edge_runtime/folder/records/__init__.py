@@ -1,0 +1,1 @@
+"""What does a run record about its images and itself?"""

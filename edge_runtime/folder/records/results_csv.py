@@ -1,0 +1,52 @@
+"""How is results.csv written, a row for each input as it is done, so that memory does not grow with their number?"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from edge_runtime.contract.fields import Contract
+
+from .journal import ResultRow
+
+RESULTS = "results.csv"
+COLUMNS = ("file", "status", "error", "width", "height", "lesion_pixels")  # then pixels_<label>, then
+COLUMNS_AFTER = ("lesion_fraction", "components", "max_probability", "flags")
+CLASS_COLUMNS = ("class", "class_probability")  # then, of a model that classifies
+TIMINGS = ("read_ms", "infer_ms", "write_ms")
+
+
+def list_columns(contract: Contract) -> list[str]:
+    """Return the columns of results.csv."""
+    lesions = contract.output.lesions
+    own = [f"pixels_{label.name}" for label in lesions] if len(lesions) > 1 else []
+    classes = CLASS_COLUMNS if contract.classes else ()
+    return [*COLUMNS, *own, *COLUMNS_AFTER, *classes, *TIMINGS, "input_sha256"]
+
+
+def make_row(contract: Contract, file: str, error: str = "") -> ResultRow:
+    """Return the row of an image that has failed, or is not done yet."""
+    return dict.fromkeys(list_columns(contract), "") | {"file": file, "status": "failed", "error": error}
+
+
+def write_line(file: BinaryIO, cells: Sequence[str]) -> None:
+    """Write one line of a CSV file; names that are not UTF-8 are written as they are."""
+    file.write((",".join(map(to_cell, cells)) + "\n").encode("utf-8", "surrogateescape"))
+
+
+def to_cell(text: str) -> str:
+    """Return a cell of a CSV file; Python 3.11's csv module leaves a carriage return unquoted, which splits the row."""
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
+
+
+def to_cells(row: Mapping[str, str], names: Sequence[str]) -> list[str]:
+    """Return a row's cells in the order of the columns."""
+    return [row.get(name, "") for name in names]
+
+
+def read_rows(path: Path) -> Iterator[ResultRow]:
+    """Yield the rows of a results.csv."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        yield from csv.DictReader(file)

@@ -1,0 +1,135 @@
+"""How does a run segment many images into OUT, and keep what an earlier run has done?
+
+A journal in OUT has one line for each image that is done, written after its outputs. A later run into the same OUT
+keeps what is still valid: same input bytes, same model, same options, outputs in place. results.csv, run.json and
+index.html are made at the end. A pool of workers segments the images: see `pools`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.contract.fields import Contract
+from edge_runtime.errors import ModelError, OutputError
+from edge_runtime.folder.gallery.page import to_page_row, write_gallery
+from edge_runtime.folder.pools.pool import Pool
+from edge_runtime.folder.records.journal import (
+    JOURNAL,
+    LOCK,
+    ResultRow,
+    append_journal,
+    lock_output,
+    read_journal,
+    write_journal,
+)
+from edge_runtime.folder.records.results_csv import RESULTS, list_columns, read_rows, to_cells, write_line
+from edge_runtime.folder.records.run_json import Counts, describe_page
+from edge_runtime.system.files import TEMPORARY, open_atomic, write_file
+
+from .inputs import Input, name_mask
+from .outputs import Options
+
+
+def run_folder(
+    inputs: Sequence[Input],
+    out: Path,
+    pool: Pool,
+    options: Options,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Counts:
+    """Segment all inputs into `out`, results.csv with a row for each.
+
+    An image that cannot be read or segmented is a row with status "failed"; the others are not affected.
+    Raises: OutputError if `out` holds something else or cannot be written; whatever the pool raises.
+    """
+    with open_output(out, pool.contract, options.force):
+        earlier = {} if options.force else read_journal(out / JOURNAL)
+        write_journal(out / JOURNAL, earlier.values())
+        names = list_columns(pool.contract)
+        ok = failed = kept = 0
+        with (
+            (out / JOURNAL).open("ab", buffering=0) as journal,
+            open_atomic(out / RESULTS) as results,
+            closing(pool.process(iter(inputs), out, earlier)) as outcomes,  # ends before the lock is released
+        ):
+            write_line(results, names)
+            for outcome in outcomes:
+                row = outcome.entry.row
+                made = row["status"] == "ok"
+                ok, failed, kept = ok + made, failed + (not made), kept + (not outcome.fresh)
+                if outcome.fresh and made:
+                    append_journal(journal, outcome.entry)
+                write_line(results, to_cells(row, names))
+                progress(ok + failed)
+        check_masks(out)
+    return Counts(ok + failed, ok, failed, kept)
+
+
+@contextmanager
+def open_output(out: Path, contract: Contract, force: bool) -> Iterator[None]:
+    """Hold OUT for one run, without temporary files before and after it.
+
+    Raises: ModelError for a model of volumes; OutputError if `out` is in use, holds other files or cannot be written.
+    """
+    check_images_model(contract)
+    make_output(out, force)
+    with lock_output(out):
+        remove_temporary_files(out)
+        try:
+            yield
+        finally:
+            remove_temporary_files(out)
+
+
+def check_masks(out: Path) -> None:
+    """Check that all masks of results.csv exist; without them it is no result. Raises: OutputError."""
+    made = (row["file"] for row in read_rows(out / RESULTS) if row["status"] == "ok")
+    try:
+        missing = sum(not (out / "masks" / name_mask(file)).is_file() for file in made)
+        if missing:
+            (out / RESULTS).unlink()
+    except OSError as error:
+        raise OutputError(str(out), error.strerror or str(error), "the same command makes what is missing") from None
+    if missing:
+        why = f"{missing} masks were removed while the run wrote there"
+        raise OutputError(str(out), why, "the same command makes them again")
+
+
+def write_summary(out: Path, facts: dict[str, Any], rows: Iterable[ResultRow], options: Options) -> None:
+    """Write run.json, and index.html with these rows unless there is to be none."""
+    if options.gallery:
+        write_gallery(out / "index.html", [to_page_row(row, options) for row in rows], describe_page(facts))
+    write_file(out / "run.json", (json.dumps(facts, indent=1) + "\n").encode())
+
+
+def check_images_model(contract: Contract) -> None:
+    """Refuse a model of volumes: a folder has no order of slices."""
+    if contract.input.depth is not None:
+        why = f"it segments volumes of {contract.input.depth} slices, not single images"
+        fix = "from Python: Session.load(path).segment(volume), an array (D, H, W)"
+        raise ModelError(f"model {contract.model.id}", why, fix)
+
+
+def make_output(out: Path, force: bool) -> None:
+    """Make OUT, or check that it is empty or an earlier run's. Raises: OutputError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        used = any(path.name != LOCK and not path.name.startswith(TEMPORARY) for path in out.iterdir())
+    except OSError as error:
+        raise OutputError(str(out), error.strerror or str(error), "choose another folder with -o") from None
+    if used and not force and not (out / JOURNAL).is_file():
+        raise OutputError(str(out), "it holds files that are no run's", "choose another -o, or --force to write there")
+
+
+def remove_temporary_files(out: Path) -> None:
+    """Remove the temporary files of a run that was killed; the lock guarantees that none is running."""
+    for top, _, names in os.walk(out):  # unlike rglob it allows for folders that vanish meanwhile
+        for name in names:
+            if name.startswith(TEMPORARY):
+                with suppress(OSError):
+                    Path(top, name).unlink()

@@ -1,0 +1,1 @@
+"""How does a service segment what is dropped into a folder?"""

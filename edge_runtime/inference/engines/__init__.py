@@ -1,0 +1,1 @@
+"""Which inference engine runs the model, and how is each one called?"""

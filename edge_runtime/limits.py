@@ -1,4 +1,0 @@
-"""What one image may cost, unless told otherwise."""
-
-MAX_PIXELS = 25_000_000  # 5000 x 5000: far above any scanner's slice, with all its pictures a run takes about 1 GB
-MAX_SECONDS = 120.0  # on the slowest board

@@ -1,0 +1,1 @@
+"""Scores, intervals, strict schemas and document tables, which several packages share; imports none of them."""

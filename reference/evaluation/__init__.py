@@ -1,0 +1,1 @@
+"""How good are a model's masks on labelled slices?"""

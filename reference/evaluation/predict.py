@@ -1,0 +1,154 @@
+"""Runs a model on a folder of labelled images: `.keras` through Keras, `.tflite` through the device's runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.errors import UsageError
+from edge_runtime.images.arrays import Image
+from edge_runtime.images.formats import SUFFIXES
+from edge_runtime.images.read import read_image
+from edge_runtime.inference.postprocess import to_probability
+from edge_runtime.inference.preprocess import to_grey, to_tensor
+from edge_runtime.inference.session import Session
+from evidence.scores import Mask
+from reference.data.folders import Slice, read_labels, read_tumour_free
+
+from .slice_scores import Scores
+
+Probability = npt.NDArray[np.float32]  # (H, W) in [0, 1]
+Predictor = Callable[[Image], Probability]
+Progress = Callable[[int], None]
+
+
+def find_slices(
+    images: Path, masks: Path | None, labels: Path | None, patients: Collection[str] | None = None
+) -> list[Slice]:
+    """List the images of a folder with their masks, classes and patients; without `masks` they are tumour-free.
+
+    patients: keep only these (a name alone, or as FOLDER/NAME in validation-patients.txt).
+    Raises: UsageError if a folder, a mask or a label is missing, or no slice is left.
+    """
+    for folder in (images, masks):
+        if folder is not None and not folder.is_dir():
+            raise UsageError(str(folder), "no such folder", "give a folder of images")
+    slices = read_tumour_free(images) if masks is None else pair_masks(images, masks, labels)
+    if patients is not None:
+        names = {name.rsplit("/", 1)[-1] for name in patients}
+        slices = [item for item in slices if item.patient.rsplit("/", 1)[-1] in names]
+    if not slices:
+        raise UsageError(str(images), "there is nothing to evaluate", "check --images and --patients")
+    return slices
+
+
+def pair_masks(images: Path, masks: Path, labels: Path | None) -> list[Slice]:
+    """List the images of a folder, each with the mask of its name, and its row in `labels` if given."""
+    known = read_labels(labels) if labels else {}
+    slices = []
+    for path in sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES):
+        mask = masks / path.with_suffix(".png").name
+        if not mask.is_file():
+            raise UsageError(str(path), "it has no mask", f"add {mask}")
+        if known and path.stem not in known:
+            raise UsageError(str(path), f"{labels} has no row for it", "add id, class and patient")
+        slices.append(Slice(path, mask, *known.get(path.stem, ("tumour", path.name))))
+    return slices
+
+
+def load_predictor(model: Path, threads: int | None = None) -> tuple[Predictor, float]:
+    """Return a function from an image to its lesion probability at its own size, and the model's threshold."""
+    if model.suffix == ".tflite":
+        session = Session.load(model, threads=threads)
+        return lambda image: session.segment(image).probability, session.threshold
+    if not model.exists():
+        raise UsageError(str(model), "it does not exist", "give a .keras or .tflite file")
+    return load_keras(model), 0.5
+
+
+def load_keras(path: Path) -> Predictor:
+    """Return a function from an image to its lesion probability, by Keras, preprocessed as on the device."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # as in conversion, which compares with Keras
+    import keras
+    import tensorflow as tf
+
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except ValueError as error:
+        raise UsageError(str(path), f"Keras cannot load it ({error})", "give a .keras file") from None
+    _, height, width, channels = model.input_shape
+    call: Any = tf.function(lambda tensor: model(tensor, training=False))
+
+    def predict(image: Image) -> Probability:
+        tensor = to_tensor(image, height, width, "rgb" if channels == 3 else "grey")
+        probability = to_probability(call(tf.constant(tensor)).numpy(), *image.shape[:2])
+        lesion: Probability = probability[:, :, 0] if probability.shape[2] == 1 else 1 - probability[:, :, 0]
+        return lesion
+
+    return predict
+
+
+def flip_average(predict: Predictor) -> Predictor:
+    """Return a predictor that averages an image's probability with its mirror image's, in twice the time."""
+
+    def predict_twice(image: Image) -> Probability:
+        mirrored = predict(np.ascontiguousarray(image[:, ::-1]))[:, ::-1]
+        return np.asarray((predict(image) + mirrored) / 2, np.float32)
+
+    return predict_twice
+
+
+def evaluate(
+    predict: Predictor,
+    slices: Sequence[Slice],
+    thresholds: Sequence[float],
+    progress: Progress = lambda done: None,
+) -> dict[float, dict[str, float]]:
+    """Return {threshold: scores}, each prediction compared with its mask at the image's own size."""
+    found = score_slices(predict, slices, thresholds, progress)
+    return {threshold: scores.summary() for threshold, scores in found.items()}
+
+
+def score_slices(
+    predict: Predictor, slices: Sequence[Slice], thresholds: Sequence[float], progress: Progress = lambda done: None
+) -> dict[float, Scores]:
+    """Return {threshold: each slice's scores}, with HD95."""
+    scores = {threshold: Scores(distances=True) for threshold in thresholds}
+    for item, _, truth, probability in predict_slices(predict, slices, progress):
+        add_scores(scores, item, truth, probability)
+    return scores
+
+
+def predict_slices(
+    predict: Predictor, slices: Sequence[Slice], progress: Progress = lambda done: None
+) -> Iterator[tuple[Slice, Image, Mask, Probability]]:
+    """Yield each slice with its image, its true mask and the lesion's probability, all of the image's own size."""
+    for done, item in enumerate(slices, 1):
+        image = read_image(item.image)
+        yield item, image, read_truth(item, image), predict(image)
+        progress(done)
+
+
+def add_scores(scores: Mapping[float, Scores], item: Slice, truth: Mask, probability: Probability) -> None:
+    """Add a slice to the scores of every threshold."""
+    for threshold, slice_scores in scores.items():
+        slice_scores.add(probability >= np.float32(threshold), truth, item.kind, item.patient, item.image.name)
+
+
+def read_truth(item: Slice, image: Image) -> Mask:
+    """Return an image's true mask, (H, W) bool.
+
+    Raises: UsageError if its size is not the image's.
+    """
+    if item.mask is None:
+        return np.zeros(image.shape[:2], np.bool_)
+    mask = read_image(item.mask)
+    if mask.shape[:2] != image.shape[:2]:
+        raise UsageError(str(item.mask), f"{mask.shape[:2]}, its image has {image.shape[:2]}", "give masks of its size")
+    return to_grey(mask.astype(np.float32)) >= np.iinfo(mask.dtype).max / 2

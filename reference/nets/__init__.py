@@ -1,0 +1,1 @@
+"""Which nets are there, and which weights do they start from?"""

@@ -1,0 +1,1 @@
+"""How is the paper's Table I trained, measured and printed anew?"""

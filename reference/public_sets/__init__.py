@@ -1,0 +1,1 @@
+"""How does a public data set become a data folder?"""

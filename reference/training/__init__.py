@@ -1,0 +1,1 @@
+"""How is a net trained by a recipe?"""
