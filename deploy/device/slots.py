@@ -191,7 +191,7 @@ def prune_slots(root: Path, keep: int) -> None:
     current = find_slot(root, name)
     fallback = find_fallback(root, current) if current else None
     good = [slot.name for slot in list_good_slots(root, name)]
-    kept = {name, *good[len(good) - keep :]} | ({fallback.name} if fallback and keep else set())
+    kept = {name, *good[max(0, len(good) - keep) :]} | ({fallback.name} if fallback and keep else set())
     slots = read_slots(root)
     for slot in slots:
         if slot.name not in kept:

@@ -226,6 +226,13 @@ def test_old_slots_are_pruned(root: Path, tmp_path: Path, key: Path, public: byt
     assert len(read_slots(root)) <= 2 + deploy.device.slots.KEPT_RECORDS and read_slots(root)[-1].name == "0019-1.0_19"
 
 
+def test_more_slots_are_kept_than_there_are(root: Path, second: Path, tmp_path: Path, key: Path, public: bytes) -> None:
+    """To keep more old slots than there are removes none."""
+    install_kit(second, root, public, make_steps(root), InstallOptions(keep=3))
+    install_kit(write_small_kit(tmp_path / "k", key, "3"), root, public, make_steps(root), InstallOptions(keep=3))
+    assert [path.name for path in sorted((root / "slots").iterdir())] == ["0001-1.0_1", "0002-1.0_2", "0003-1.0_3"]
+
+
 def test_two_installations_exclude_each_other(root: Path, second: Path, public: bytes) -> None:
     """While one is running, another one fails with a message and does nothing."""
 
