@@ -19,7 +19,7 @@ check: $(CHECK)/ready ## lint, types, and the tests without TensorFlow, a browse
 	$(CHECK)/bin/ruff format --check .
 	$(CHECK)/bin/mypy
 	$(CHECK)/bin/python -m pytest --quiet -m 'not slow' --ignore-glob '*_browser.py' \
-		--numprocesses auto --maxprocesses 4 --dist worksteal
+		--numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(DEV)/ready ## all tests
 	$(DEV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

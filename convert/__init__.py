@@ -1,4 +1,4 @@
-"""A trained Keras model → one stamped .tflite file, audited and compared with its source before it is written."""
+"""How does a trained Keras model become one stamped .tflite file, audited and compared with its source?"""
 
 from __future__ import annotations
 

@@ -78,7 +78,10 @@ def to_limit(text: str) -> int | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    options = build_parser().parse_args(arguments)
+    try:
+        options = build_parser().parse_args(arguments)
+    except SystemExit as usage:  # argparse has printed its message
+        return int(usage.code or 0)
     return run_command_line(PROGRAM, lambda: run(options), "nothing was written")
 
 
@@ -90,29 +93,13 @@ def run(options: argparse.Namespace) -> int:
     if size and (min(size) < 1 or len(size) < 2):
         why = "sizes are positive, and --depth needs --input-size"
         raise UsageError(f"the size {' '.join(map(str, size))}", why)
-    done = convert_model(
-        options.model,
-        options.recipe,
-        options.out,
-        input_size=size or None,
-        contract=options.contract,
-        upsample=options.upsample,
-        target=options.target,
-        keep_float=options.keep_float,
-        choices=options.choices,
-        retune=options.retune,
-        calibrate=options.calibrate,
-        int8_io=options.int8_io,
-        check=options.check,
-        masks=options.masks,
-        max_iou_drop=options.max_iou_drop,
-        sure=options.sure,
-        markdown=options.markdown,
-        trust_custom=options.trust_custom,
-        allow=options.allow,
-        force=options.force,
-        say=lambda text: print(f"{PROGRAM}: {text}", file=sys.stderr),
-    )
+    own = ("model", "input_size", "depth", "json")
+    given = {name: value for name, value in vars(options).items() if name not in own}
+
+    def say(text: str) -> None:
+        print(f"{PROGRAM}: {text}", file=sys.stderr)
+
+    done = convert_model(options.model, input_size=size or None, say=say, **given)
     print(json.dumps(done.report, indent=1) if options.json else done.table)
     print(f"{PROGRAM}: wrote {done.path} and {done.report_path}", file=sys.stderr)
     return 0

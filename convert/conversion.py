@@ -1,4 +1,4 @@
-"""How does a trained Keras model become one stamped .tflite file, audited and compared with its source?"""
+"""What happens in a conversion, step by step, from the options to the written files?"""
 
 from __future__ import annotations
 

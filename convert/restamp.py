@@ -38,7 +38,10 @@ def build_parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    options = build_parser().parse_args(arguments)
+    try:
+        options = build_parser().parse_args(arguments)
+    except SystemExit as usage:  # argparse has printed its message
+        return int(usage.code or 0)
     return run_command_line(PROGRAM, lambda: run(options), "nothing was written")
 
 

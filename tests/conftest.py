@@ -42,6 +42,7 @@ SLOW = {
     "test_isolation.py",
     "test_kills.py",
     "test_long_runs.py",
+    "test_phantom.py",
     "test_run.py",
     "test_taken_away.py",
     "test_throughput.py",

@@ -77,9 +77,24 @@ class OperatorSignature:
         """Whether its weights have a scale for each filter."""
         return len(self.scales) > 1 and len(self.scales[1]) > 1
 
-    def has_option(self, option: str) -> bool:
-        """Return whether an option of that name is set."""
-        return bool(getattr(self.options, option, False))
+    @property
+    def int8(self) -> bool:
+        """Whether the first input is int8."""
+        return self.first == "INT8"
+
+    @property
+    def dimensions(self) -> int:
+        """The number of dimensions of the first input."""
+        return len(self.shapes[0])
+
+    @property
+    def wide_broadcast(self) -> bool:
+        """Whether two inputs of different shapes are broadcast beyond 4 dimensions."""
+        return len(self.shapes) > 1 and self.shapes[0] != self.shapes[1] and self.rank > 4
+
+    def has_option(self, *options: str) -> bool:
+        """Return whether one of these options is set."""
+        return any(getattr(self.options, option, False) for option in options)
 
 
 @dataclass(frozen=True)
@@ -151,14 +166,14 @@ def version_of_convolution(op: OperatorSignature) -> int:
         return 6
     if op.hybrid:
         return 5 if op.per_filter else 2
-    return 3 if op.first == "INT8" else 1
+    return 3 if op.int8 else 1
 
 
 def version_of_depthwise(op: OperatorSignature) -> int:
     """DEPTHWISE_CONV_2D: hybrid, int8, dilation."""
     if op.hybrid:
         return 6 if op.per_filter else 4
-    if op.first == "INT8":
+    if op.int8:
         return 3
     return 2 if op.options.dilationHFactor != 1 or op.options.dilationWFactor != 1 else 1
 
@@ -173,7 +188,7 @@ def version_of_dense(op: OperatorSignature) -> int:
         return 5
     if op.hybrid:
         return 9 if op.has_option("asymmetricQuantizeInputs") else 3
-    return 4 if op.first == "INT8" else 1
+    return 4 if op.int8 else 1
 
 
 def version_of_transposed(op: OperatorSignature) -> int:
@@ -193,45 +208,13 @@ def version_of_product(op: OperatorSignature) -> int:
         one, other, made = (np.float32(scales[0]) for scales in op.scales)
         if made and one * other / made >= 1:
             return 3
-    return 2 if op.first == "INT8" else 1
-
-
-def version_of_sum(op: OperatorSignature) -> int:
-    """ADD: 64-bit integers, int8."""
-    return {"INT64": 4, "INT8": 2}.get(op.first, 1)
-
-
-def version_of_difference(op: OperatorSignature) -> int:
-    """SUB: 64-bit integers, broadcast beyond 4 dimensions, int8."""
-    if op.first == "INT64":
-        return 4
-    return 3 if broadcasts(op) and op.rank > 4 else (2 if op.first == "INT8" else 1)
-
-
-def version_of_quotient(op: OperatorSignature) -> int:
-    """DIV: broadcast beyond 4 dimensions."""
-    return 2 if broadcasts(op) and op.rank > 4 else 1
-
-
-def version_of_extreme(op: OperatorSignature) -> int:
-    """MAXIMUM and MINIMUM: broadcast beyond 4 dimensions, int8."""
-    return 3 if broadcasts(op) and op.rank > 4 else (2 if op.first == "INT8" else 1)
-
-
-def broadcasts(op: OperatorSignature) -> bool:
-    """Return whether the two inputs of an operation differ in shape."""
-    return len(op.shapes) > 1 and op.shapes[0] != op.shapes[1]
+    return 2 if op.int8 else 1
 
 
 def version_of_transposition(op: OperatorSignature) -> int:
     """TRANSPOSE: more than 6, 5 or 4 dimensions, truth values, int8."""
-    sides = len(op.shapes[0])
+    sides = op.dimensions
     return 8 if sides > 6 else 6 if sides > 5 else 4 if sides > 4 else {"BOOL": 3, "INT8": 2}.get(op.first, 1)
-
-
-def version_of_slice(op: OperatorSignature) -> int:
-    """SLICE: more than 4 dimensions, int8."""
-    return 5 if len(op.shapes[0]) > 4 else (2 if op.first == "INT8" else 1)
 
 
 def version_of_strided_slice(op: OperatorSignature) -> int:
@@ -240,56 +223,21 @@ def version_of_strided_slice(op: OperatorSignature) -> int:
         return 8
     if op.has_option("ellipsisMask") or op.has_option("newAxisMask"):
         return 6
-    return 4 if len(op.shapes[0]) > 4 else {"BOOL": 3, "INT8": 2}.get(op.first, 1)
-
-
-def version_of_split(op: OperatorSignature) -> int:
-    """SPLIT: the type of its second input; the first is the axis."""
-    return {"INT32": 3, "INT8": 2}.get(op.inputs[1], 1)
-
-
-def version_of_padding(op: OperatorSignature) -> int:
-    """PAD and PADV2: truth values, more than 4 dimensions, int8."""
-    return 5 if op.first == "BOOL" else 4 if len(op.shapes[0]) > 4 else 2 if op.first == "INT8" else 1
-
-
-def version_of_bilinear(op: OperatorSignature) -> int:
-    """RESIZE_BILINEAR: pixel centres at one half, int8."""
-    return 3 if op.has_option("halfPixelCenters") else (2 if op.first == "INT8" else 1)
-
-
-def version_of_nearest(op: OperatorSignature) -> int:
-    """RESIZE_NEAREST_NEIGHBOR: pixel centres at one half, aligned corners, int8."""
-    return 3 if op.has_option("halfPixelCenters") or op.has_option("alignCorners") else (2 if op.first == "INT8" else 1)
-
-
-def version_of_blocks(op: OperatorSignature) -> int:
-    """SPACE_TO_BATCH_ND and BATCH_TO_SPACE_ND: other than 4 dimensions, int8."""
-    return 3 if len(op.shapes[0]) != 4 else (2 if op.first == "INT8" else 1)
+    return 4 if op.dimensions > 4 else {"BOOL": 3, "INT8": 2}.get(op.first, 1)
 
 
 def version_of_dequantize(op: OperatorSignature) -> int:
     """DEQUANTIZE: 16-bit floats, int8 with one scale or several."""
-    if op.first == "INT8":
+    if op.int8:
         return 5 if len(op.scales[0]) > 1 else 2
     return 3 if op.first == "FLOAT16" else 1
 
 
-def version_of_quantize(op: OperatorSignature) -> int:
-    """QUANTIZE: several scales."""
-    return 3 if len(op.scales[-1]) > 1 else 1
-
-
 def version_of_matrices(op: OperatorSignature) -> int:
     """BATCH_MATMUL: int8, hybrid with a zero point."""
-    if op.first == "INT8":
+    if op.int8:
         return 2
     return 4 if op.hybrid and op.has_option("asymmetricQuantizeInputs") else 1
-
-
-def version_of_gather(op: OperatorSignature) -> int:
-    """GATHER: batch dimensions, truth values, int8."""
-    return 5 if op.has_option("batchDims") else {"BOOL": 3, "INT8": 2}.get(op.first, 1)
 
 
 def version_of_cast(op: OperatorSignature) -> int:
@@ -299,38 +247,35 @@ def version_of_cast(op: OperatorSignature) -> int:
     return next((version for version, kinds in known if ends & kinds), 1)
 
 
-def version_of_choice(op: OperatorSignature) -> int:
-    """SELECT: 5 dimensions, int8."""
-    return 3 if op.rank == 5 else (2 if op.first == "INT8" else 1)
-
-
 RULES: dict[str, Rule] = {
     "CONV_2D": version_of_convolution,
     "DEPTHWISE_CONV_2D": version_of_depthwise,
     "FULLY_CONNECTED": version_of_dense,
     "TRANSPOSE_CONV": version_of_transposed,
     "MUL": version_of_product,
-    "ADD": version_of_sum,
-    "SUB": version_of_difference,
-    "DIV": version_of_quotient,
-    "MAXIMUM": version_of_extreme,
-    "MINIMUM": version_of_extreme,
+    "ADD": version_by_type(INT64=4, INT8=2),
+    "SUB": lambda op: 4 if op.first == "INT64" else 3 if op.wide_broadcast else 2 if op.int8 else 1,
+    "DIV": lambda op: 2 if op.wide_broadcast else 1,
+    "MAXIMUM": lambda op: 3 if op.wide_broadcast else 2 if op.int8 else 1,
+    "MINIMUM": lambda op: 3 if op.wide_broadcast else 2 if op.int8 else 1,
     "TRANSPOSE": version_of_transposition,
-    "SLICE": version_of_slice,
+    "SLICE": lambda op: 5 if op.dimensions > 4 else 2 if op.int8 else 1,
     "STRIDED_SLICE": version_of_strided_slice,
-    "SPLIT": version_of_split,
-    "PAD": version_of_padding,
-    "PADV2": version_of_padding,
-    "RESIZE_BILINEAR": version_of_bilinear,
-    "RESIZE_NEAREST_NEIGHBOR": version_of_nearest,
-    "SPACE_TO_BATCH_ND": version_of_blocks,
-    "BATCH_TO_SPACE_ND": version_of_blocks,
+    "SPLIT": lambda op: {"INT32": 3, "INT8": 2}.get(op.inputs[1], 1),  # the first input is the axis
+    "PAD": lambda op: 5 if op.first == "BOOL" else 4 if op.dimensions > 4 else 2 if op.int8 else 1,
+    "PADV2": lambda op: 5 if op.first == "BOOL" else 4 if op.dimensions > 4 else 2 if op.int8 else 1,
+    "RESIZE_BILINEAR": lambda op: 3 if op.has_option("halfPixelCenters") else 2 if op.int8 else 1,
+    "RESIZE_NEAREST_NEIGHBOR": lambda op: (
+        3 if op.has_option("halfPixelCenters", "alignCorners") else 2 if op.int8 else 1
+    ),
+    "SPACE_TO_BATCH_ND": lambda op: 3 if op.dimensions != 4 else 2 if op.int8 else 1,
+    "BATCH_TO_SPACE_ND": lambda op: 3 if op.dimensions != 4 else 2 if op.int8 else 1,
     "DEQUANTIZE": version_of_dequantize,
-    "QUANTIZE": version_of_quantize,
+    "QUANTIZE": lambda op: 3 if len(op.scales[-1]) > 1 else 1,
     "BATCH_MATMUL": version_of_matrices,
-    "GATHER": version_of_gather,
+    "GATHER": lambda op: 5 if op.has_option("batchDims") else {"BOOL": 3, "INT8": 2}.get(op.first, 1),
     "CAST": version_of_cast,
-    "SELECT": version_of_choice,
+    "SELECT": lambda op: 3 if op.rank == 5 else 2 if op.int8 else 1,
     "ABS": version_by_type(INT32=5, INT8=2, UINT8=2),
     "RELU": version_by_type(INT8=2, UINT8=2),
     "GELU": version_by_type(INT8=2, UINT8=2),
@@ -340,7 +285,7 @@ RULES: dict[str, Rule] = {
     "FLOOR_DIV": version_by_type(INT8=3, FLOAT32=2),
     "RANGE": version_by_type(INT64=2),
     "SIGN": version_by_type(INT32=2),
-    "BROADCAST_TO": lambda op: 3 if op.first == "INT8" else 2,
+    "BROADCAST_TO": lambda op: 3 if op.int8 else 2,
     "WHERE": lambda op: 1 if op.first == "BOOL" else 2,
     "FILL": lambda op: {"FLOAT16": 4, "INT8": 3, "BOOL": 2}.get(op.inputs[1] if len(op.inputs) > 1 else "", 1),
     "ARG_MAX": version_by_type(BOOL=3, INT8=2),

@@ -1,1 +1,1 @@
-"""What is a conversion's user told?"""
+"""What does a conversion report, and where is that written?"""

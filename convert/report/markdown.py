@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from evidence.document import escape_markdown, make_table, to_code
 
-from .words import Report, format_proofs, format_slowdown, format_tidied, format_upsampling
+from .words import Report, find_quartiles, format_proofs, format_slowdown, format_tidied, format_upsampling
 
 WORDS = {"mean_iou": "mean IoU", "dice": "Dice, mean over images", "area_error": "lesion-area error",
          "false_alarms": "false alarms"}  # fmt: skip
@@ -90,10 +90,9 @@ def render_size(report: Report) -> list[str]:
 
 def format_spread(clock: Mapping[str, Sequence[float]]) -> str:
     """Return the quartiles of the ratio over the rounds."""
-    ratios = sorted(a / b for a, b in zip(clock["result"], clock["fp32"], strict=True))
-    low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
+    rounds, (low, high) = len(clock["fp32"]), find_quartiles(clock)
     return (
-        f"Timed in turns, {len(ratios)} rounds, 2 threads: half of the rounds lie between {low:.2f} and {high:.2f}. "
+        f"Timed in turns, {rounds} rounds, 2 threads: half of the rounds lie between {low:.2f} and {high:.2f}. "
         "Milliseconds are this machine's at that moment; the ratio is what holds elsewhere on such a processor."
     )
 

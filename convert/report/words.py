@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -152,12 +152,16 @@ def format_partitions(audit: Any) -> str:
 def format_times(report: Report) -> str:
     """Return the ratio of the times with its quartiles over the rounds, and the medians in milliseconds."""
     clock = report["clock_ms"]
+    low, high = find_quartiles(clock)
+    rounds = f"half of {len(clock['fp32'])} rounds: {low:.2f} to {high:.2f}"
+    medians = f"{median(clock['result']):.3g} against {median(clock['fp32']):.3g} ms, 2 threads"
+    return f"{report['speed_ratio']:.2f} of static FP32's time ({rounds}; {medians})"
+
+
+def find_quartiles(clock: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    """Return the lower and the upper quartile of the ratios of the result's times to the float32 file's."""
     ratios = sorted(a / b for a, b in zip(clock["result"], clock["fp32"], strict=True))
-    low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
-    return (
-        f"{report['speed_ratio']:.2f} of static FP32's time (half of {len(ratios)} rounds: {low:.2f} to {high:.2f}; "
-        f"{median(clock['result']):.3g} against {median(clock['fp32']):.3g} ms, 2 threads)"
-    )
+    return ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
 
 
 def format_layout(choice: Any) -> str:

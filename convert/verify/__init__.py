@@ -1,1 +1,1 @@
-"""Does the converted file give the masks that the source model gives?"""
+"""Does a converted file segment images as the source model does?"""

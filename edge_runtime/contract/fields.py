@@ -284,10 +284,12 @@ OUTPUT_FIELDS = ("shape", "dtype", "activation", "labels")
 
 
 def fail(why: str, fix: str = "") -> NoReturn:
+    """Raise a ContractError."""
     raise ContractError("contract", why, fix)
 
 
 def fail_format(found: Any) -> NoReturn:
+    """Raise a ContractError for an unknown format."""
     hint = near_miss(found, (FORMAT,)) if isinstance(found, str) else ""
     fail(f"unknown contract format {found!r}", hint or f"this version reads {FORMAT!r}")
 
@@ -309,22 +311,26 @@ def check_fields(path: str, fields: Any, known: Collection[str], optional: Colle
 
 
 def to_tuple(path: str, value: Any) -> tuple[Any, ...]:
+    """Return a JSON list as a tuple."""
     if not isinstance(value, list):
         fail(f"contract field {path!r} is not a list")
     return tuple(value)
 
 
 def check_text(path: str, value: Any, maximum: int = 200) -> None:
+    """Refuse what is not a printable text."""
     if not isinstance(value, str) or not value.strip() or len(value) > maximum or not value.isprintable():
         fail(f"contract field {path!r} is not a printable text of 1 to {maximum} characters")
 
 
 def check_integer(path: str, value: Any, minimum: int, maximum: int) -> None:
+    """Refuse what is not a whole number in a range."""
     if type(value) is not int or not minimum <= value <= maximum:  # type(): True is an int to isinstance
         fail(f"contract field {path!r} is {value!r}, not a whole number from {minimum} to {maximum}")
 
 
 def check_number(path: str, value: Any) -> float:
+    """Return a finite number; refuse anything else."""
     if (
         type(value) not in (int, float) or not -1e300 < value < 1e300
     ):  # false for NaN; type(): True is an int to isinstance
@@ -333,17 +339,20 @@ def check_number(path: str, value: Any) -> float:
 
 
 def check_sha256(path: str, value: Any) -> None:
+    """Refuse what is not a SHA-256."""
     if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
         fail(f"contract field {path!r} is not a SHA-256 in lower-case hexadecimal")
 
 
 def check_choice(path: str, value: Any, known: Collection[str]) -> None:
+    """Refuse what is not one of the known texts."""
     if not isinstance(value, str) or value not in known:
         hint = near_miss(value, known) if isinstance(value, str) else ""
         fail(f"contract field {path!r} is {value!r}, not one of {', '.join(known)}", hint)
 
 
 def check_shape(path: str, value: Any, channels: int, reason: str) -> None:
+    """Refuse what is not the shape of a batch of one with so many channels."""
     if not isinstance(value, tuple) or len(value) not in (4, 5):
         fail(f"contract field {path!r} is not four numbers [1, H, W, channels], or five, of a volume")
     for size in value:
@@ -355,6 +364,7 @@ def check_shape(path: str, value: Any, channels: int, reason: str) -> None:
 
 
 def check_quality(quality: Any) -> None:
+    """Refuse what is neither null nor {n, split, further figures}."""
     if quality is None:
         return
     if not isinstance(quality, Mapping):

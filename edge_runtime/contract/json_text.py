@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
 from edge_runtime.errors import ContractError
@@ -14,7 +15,6 @@ from .fields import (
     FIELDS,
     FLAG_FEATURES,
     FLAG_LIMIT_FIELDS,
-    FLAG_SHARES,
     FORMAT,
     INPUT_FIELDS,
     MAX_JSON_BYTES,
@@ -69,64 +69,32 @@ def from_json(text: bytes) -> Contract:
 
 
 def to_fields(contract: Contract) -> dict[str, Any]:
-    facts, input_spec, output_spec, source = contract.model, contract.input, contract.output, contract.source
-    calibration = contract.calibration
-    optional = {} if contract.classes is None else {"classes": to_class_fields(contract.classes)}
-    optional |= {} if contract.triage is None else {"triage": to_limit_fields(contract.triage)}
-    optional |= {} if contract.golden is None else {"golden": {**vars(contract.golden)}}
-    return {
-        **optional,
-        "format": contract.format,
-        "model": {"id": facts.id, "version": facts.version, "bytes": facts.bytes, "sha256": facts.sha256},
-        "input": {
-            "shape": list(input_spec.shape),
-            "dtype": input_spec.dtype,
-            "colour": input_spec.colour,
-            "resize": input_spec.resize,
-            "scale": float(input_spec.scale),
-            "offset": float(input_spec.offset),
-        },
-        "output": {
-            "shape": list(output_spec.shape),
-            "dtype": output_spec.dtype,
-            "activation": output_spec.activation,
-            "labels": [{"name": label.name, "colour": list(label.colour)} for label in output_spec.labels],
-        },
-        "threshold": {"value": float(contract.threshold.value), "from": contract.threshold.from_},
-        "recipe": contract.recipe,
-        "calibration": calibration and {"count": calibration.count, "sha256": calibration.sha256},
-        "source": {"sha256": source.sha256, "versions": dict(source.versions)},
-        "quality": None if contract.quality is None else dict(contract.quality),
-        "intended_use": contract.intended_use,
-        "allowed": list(contract.allowed),
-        "digest": contract.digest,
-    }
+    """Return the contract's JSON object, without the optional fields that it has not."""
+    found = to_plain(contract)
+    return {name: value for name, value in found.items() if value is not None or name not in OPTIONAL}
 
 
-def to_class_fields(classes: ClassSpec) -> dict[str, Any]:
-    return {"shape": list(classes.shape), "activation": classes.activation, "labels": list(classes.labels)}
-
-
-def to_limit_fields(triage: FlagLimits) -> dict[str, Any]:
-    limits = {name: float(getattr(triage, name)) for name in FLAG_SHARES}
-    ranges = {name: [float(low), float(high)] for name, (low, high) in triage.ranges.items()}
-    return {"count": triage.count, "fragments": triage.fragments, **limits, "ranges": ranges}
+def to_plain(value: Any, kind: str = "") -> Any:
+    """Return a value in JSON's types. kind: its annotation: 1 in a field of floats is written as 1.0."""
+    if is_dataclass(value):
+        return {
+            field.name.rstrip("_"): to_plain(getattr(value, field.name), str(field.type)) for field in fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {name: to_plain(inner, kind) for name, inner in value.items()}
+    if isinstance(value, tuple):
+        return [to_plain(inner, kind) for inner in value]
+    return float(value) if "float" in kind else value
 
 
 def from_fields(fields: Any) -> Contract:
+    """Return the contract of a JSON object. Raises: ContractError."""
     if isinstance(fields, dict) and fields.get("format", FORMAT) != FORMAT:  # another format has other fields
         fail_format(fields["format"])
     top = check_fields("", fields, FIELDS, optional=OPTIONAL)
-    input_spec, output_spec = (
-        check_fields("input", top["input"], INPUT_FIELDS),
-        check_fields("output", top["output"], OUTPUT_FIELDS),
-    )
-    threshold, source = top["threshold"], top["source"]
-    threshold = check_fields("threshold", threshold, ("value", "from"))
-    labels = [
-        check_fields("output.labels", label, ("name", "colour"))
-        for label in to_tuple("output.labels", output_spec["labels"])
-    ]
+    input_spec = check_fields("input", top["input"], INPUT_FIELDS)
+    output_spec = check_fields("output", top["output"], OUTPUT_FIELDS)
+    threshold = check_fields("threshold", top["threshold"], ("value", "from"))
     calibration = top["calibration"]
     if calibration is not None:
         calibration = Calibration(**check_fields("calibration", calibration, ("count", "sha256")))
@@ -138,12 +106,12 @@ def from_fields(fields: Any) -> Contract:
             shape=to_tuple("output.shape", output_spec["shape"]),
             dtype=output_spec["dtype"],
             activation=output_spec["activation"],
-            labels=tuple(Label(x["name"], to_tuple("output.labels.colour", x["colour"])) for x in labels),
+            labels=tuple(map(read_label, to_tuple("output.labels", output_spec["labels"]))),
         ),
         threshold=Threshold(threshold["value"], threshold["from"]),
         recipe=top["recipe"],
         calibration=calibration,
-        source=SourceModel(**check_fields("source", source, ("sha256", "versions"))),
+        source=SourceModel(**check_fields("source", top["source"], ("sha256", "versions"))),
         quality=top["quality"],
         intended_use=top["intended_use"],
         allowed=to_tuple("allowed", top["allowed"]),
@@ -154,23 +122,33 @@ def from_fields(fields: Any) -> Contract:
     )
 
 
+def read_label(fields: Any) -> Label:
+    """Return a label of the mask from its JSON object."""
+    given = check_fields("output.labels", fields, ("name", "colour"))
+    return Label(given["name"], to_tuple("output.labels.colour", given["colour"]))
+
+
 def read_classes(fields: Any) -> ClassSpec:
+    """Return the classes of a JSON object."""
     given = check_fields("classes", fields, ("shape", "activation", "labels"))
     shape = to_tuple("classes.shape", given["shape"])
     return ClassSpec(shape, given["activation"], to_tuple("classes.labels", given["labels"]))
 
 
 def read_limits(fields: Any) -> FlagLimits:
+    """Return the flags' limits of a JSON object."""
     given = check_fields("triage", fields, FLAG_LIMIT_FIELDS)
     ranges = check_fields("triage.ranges", given["ranges"], (), optional=FLAG_FEATURES)
     return FlagLimits(**{**given, "ranges": {name: to_tuple(f"triage.ranges.{name}", ranges[name]) for name in ranges}})
 
 
 def compute_digest(fields: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the canonical JSON of all fields but `digest`."""
     return hashlib.sha256(to_canonical({name: value for name, value in fields.items() if name != "digest"})).hexdigest()
 
 
 def to_canonical(fields: Mapping[str, Any]) -> bytes:
+    """Return canonical JSON. Raises: ContractError."""
     try:
         text = json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8")
@@ -179,6 +157,8 @@ def to_canonical(fields: Mapping[str, Any]) -> bytes:
 
 
 def parse(text: bytes) -> Any:
+    """Return the value of a JSON text. Raises: ContractError."""
+
     def constant(name: str) -> NoReturn:
         raise ValueError(f"{name} is not allowed")
 

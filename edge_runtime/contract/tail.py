@@ -72,6 +72,7 @@ def stamp_contract(flatbuffer: bytes, contract: Contract, golden: bytes | None =
 
 
 def check_magic(what: str, head: bytes) -> None:
+    """Refuse what does not begin as a TFLite model."""
     if head[4:8] != b"TFL3":
         raise ModelError(what, "it is not a TFLite model", "give a .tflite file made by python -m convert")
 

@@ -28,8 +28,8 @@ def summarize(rows: Sequence[SliceRow]) -> dict[str, Any]:
     false_alarms are of the slices without a lesion, all else of those with one; what has no slices is left out.
     """
     found: dict[str, Any] = {"slices": len(rows), "patients": len({row.patient for row in rows})}
-    for its in split_by_lesion(rows):
-        found.update(summarize_pooled(its))
+    for group in split_by_lesion(rows):
+        found.update(summarize_pooled(group))
     return found
 
 
@@ -56,20 +56,19 @@ def compare(rows: Sequence[SliceRow], others: Sequence[SliceRow]) -> dict[str, A
     """Return {score: {value, interval}} of `others` less `rows`, the same slices scored twice and drawn together."""
     found: dict[str, Any] = {}
     for ours, theirs in zip(split_by_lesion(rows), split_by_lesion(others), strict=True):
-        if not ours:
-            continue
-        one, two = sum_by_patient(ours), sum_by_patient(theirs)
-        apart = subtract(one.sum(axis=0), two.sum(axis=0))
-        drawn = draw_differences(one, two)
-        for name in ["false_alarms"] if ours[0].dice is None else apart:
-            if np.isfinite(apart[name]):
-                found[name] = {"value": tidy(apart[name]), "interval": bound(drawn[name])}
+        if ours:
+            found.update(compare_pooled(ours, theirs))
     return found
 
 
-def draw_differences(one: Table, two: Table) -> dict[str, Values]:
-    """Return {score: differences (draws,)} of sums by patient, the same patients drawn for both."""
-    return resample(len(one), lambda weights: subtract(weights @ one, weights @ two), seed=SEED)
+def compare_pooled(rows: Sequence[SliceRow], others: Sequence[SliceRow]) -> dict[str, Any]:
+    """Return {score: {value, interval}} of slices that all have a lesion, or that all have none."""
+    one, two = sum_by_patient(rows), sum_by_patient(others)
+    values = subtract(one.sum(axis=0), two.sum(axis=0))
+    drawn = resample(len(one), lambda weights: subtract(weights @ one, weights @ two), seed=SEED)
+    names = ["false_alarms"] if rows[0].dice is None else list(values)
+    defined = [name for name in names if np.isfinite(values[name])]
+    return {name: {"value": tidy(values[name]), "interval": bound(drawn[name])} for name in defined}
 
 
 def subtract(one: Table, two: Table) -> dict[str, Values]:

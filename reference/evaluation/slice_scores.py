@@ -98,8 +98,8 @@ class Scores:
             del found["hd95_px"]
         del found["overlooked"]
         for kind in sorted({row.kind for row in self.rows if row.dice is not None}):
-            its = [row for row in self.rows if row.kind == kind]
-            found[f"dice_{kind}"] = float(pool(to_table(its).sum(axis=0))["dice"])
+            rows_of_kind = [row for row in self.rows if row.kind == kind]
+            found[f"dice_{kind}"] = float(pool(to_table(rows_of_kind).sum(axis=0))["dice"])
         return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_runtime.images.overlay import draw_contour, draw_overlay, to_picture
 from edge_runtime.inference.session import Session
+from evidence.scores import count_confusion
 from reference.data.phantom import Phantom, draw_phantom
 
 from .curves import NAMES, save_figure, start_figure
@@ -30,7 +31,7 @@ def draw_figures(runs: Path, variants: Sequence[str], threads: int) -> dict[str,
     slices = {kind: draw_phantom(np.random.default_rng([SEED, i]), kind, 256) for i, kind in enumerate(KINDS)}
     found = {name: segment_all(runs / f"{name}.drq.tflite", slices, threads) for name in variants}
     dice = {
-        name: {kind: measure_dice(mask, slices[kind].mask) for kind, mask in masks.items()}
+        name: {kind: count_confusion(mask, slices[kind].mask).dice for kind, mask in masks.items()}
         for name, masks in found.items()
     }
     detail = "ag" if "ag" in found else variants[0]
@@ -43,11 +44,6 @@ def segment_all(model: Path, slices: dict[str, Phantom], threads: int) -> dict[s
     """Return a model's mask, (H, W) bool, of each slice."""
     session = Session.load(model, threads=threads)
     return {kind: session.segment(phantom.image).mask for kind, phantom in slices.items()}
-
-
-def measure_dice(found: Any, true: Any) -> float:
-    """Return the Dice coefficient of two masks."""
-    return float(2 * np.count_nonzero(found & true) / (np.count_nonzero(found) + np.count_nonzero(true)))
 
 
 def draw_by_variant(slices: dict[str, Phantom], found: dict[str, Any], dice: dict[str, Any], path: Path) -> None:

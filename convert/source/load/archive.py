@@ -41,10 +41,8 @@ UNSAFE_CLASSES = {
     "SlicingOpLambda": "calls a function of TensorFlow that is not known to be harmless",
 }
 PLAIN = {OP, "__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__"}
-KERAS_MODULES = (
-    "layers|initializers|regularizers|constraints|activations|losses|metrics|optimizers|dtype_policies|quantizers"
-)
-CLASS_MODULES = re.compile(rf"keras\.(src\.)?({KERAS_MODULES}|models|ops|engine|src\.engine)(\.\w+)*")
+KERAS = "layers|initializers|regularizers|constraints|activations|losses|metrics|optimizers|dtype_policies|quantizers"
+CLASS_MODULES = re.compile(rf"keras\.(src\.)?({KERAS}|models|ops|engine|src\.engine)(\.\w+)*")
 FUNCTION_MODULES = re.compile(r"builtins|keras\.(src\.)?(activations|initializers|losses|metrics|ops)(\.\w+)*")
 TOP_CLASSES = {"DTypePolicy", "FloatDTypePolicy", "DTypePolicyMap", "Model", "Sequential", "Functional"}
 

@@ -191,7 +191,7 @@ def to_arguments(node: list[Any]) -> dict[str, Any]:
     kwargs = {key: to_tensor(value) for key, value in given.items() if key != "name"}
     if isinstance(first, (int, float)):  # Keras 3 takes only tensors as the first argument
         key = next(key for key, value in kwargs.items() if isinstance(value, dict))
-        return {"args": [kwargs.pop(key)], "kwargs": {**kwargs, "constant": first, "place": key}}
+        return {"args": [kwargs.pop(key)], "kwargs": {**kwargs, "constant": first, "argument": key}}
     return {"args": [first], "kwargs": kwargs}
 
 
@@ -265,9 +265,9 @@ def make_op() -> Any:
             self.function = function
             self.apply = find_function(function)
 
-        def call(self, first: Any, constant: float | None = None, place: str = "", **given: Any) -> Any:
+        def call(self, first: Any, constant: float | None = None, argument: str = "", **given: Any) -> Any:
             if constant is not None:
-                return self.apply(constant, **{place: first, **given})
+                return self.apply(constant, **{argument: first, **given})
             return self.apply(first, **given)
 
         def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What do the first and last operations of a model's traced graph tell about it? Runs in the child process."""
+"""What do the first and last operations of a model's traced graph show? Runs in the child process."""
 
 from __future__ import annotations
 
@@ -23,37 +23,9 @@ FOLDED: dict[str, Callable[..., Any]] = {
 FOLDED |= {"Maximum": np.maximum, "Minimum": np.minimum, "AddV2": np.add, "Sub": np.subtract, "Mul": np.multiply}
 FOLDED |= {"RealDiv": np.divide, "Square": np.square}
 # Ops whose result holds the values of their first input, or bounds them.
-VALUE_PRESERVING = {
-    "Identity",
-    "StopGradient",
-    "Reshape",
-    "Squeeze",
-    "ExpandDims",
-    "ResizeNearestNeighbor",
-    "ResizeBilinear",
-}
-VALUE_PRESERVING |= {
-    "DepthToSpace",
-    "Transpose",
-    "StridedSlice",
-    "Slice",
-    "Cast",
-    "Tile",
-    "Mean",
-    "Max",
-    "Min",
-    "MaxPool",
-}
-VALUE_PRESERVING |= {
-    "AvgPool",
-    "MaxPool3D",
-    "AvgPool3D",
-    "BroadcastTo",
-    "GatherV2",
-    "ReadVariableOp",
-    "MirrorPad",
-    "SplitV",
-}
+MOVING = {"Identity", "StopGradient", "Reshape", "Squeeze", "ExpandDims", "ResizeNearestNeighbor", "ResizeBilinear"}
+MOVING |= {"DepthToSpace", "Transpose", "StridedSlice", "Slice", "Cast", "Tile", "Mean", "Max", "Min", "MaxPool"}
+MOVING |= {"AvgPool", "MaxPool3D", "AvgPool3D", "BroadcastTo", "GatherV2", "ReadVariableOp", "MirrorPad", "SplitV"}
 Range = tuple[float, float]
 
 
@@ -85,7 +57,7 @@ def trace_graph(loaded: LoadedModel) -> TracedGraph:
 def skip_moving(tensor: Any) -> Any:
     """Return the operation that computed a tensor's values, without those after it that only move them."""
     operation = tensor.op
-    while operation.type in VALUE_PRESERVING | {"Split"}:
+    while operation.type in MOVING | {"Split"}:
         operation = operation.inputs[1 if operation.type == "Split" else 0].op
     return operation
 
@@ -158,7 +130,7 @@ def find_range(graph: TracedGraph, tensor: Any, depth: int = 0) -> Range:
         return -math.inf, math.inf
     data = [one for one in operation.inputs if one.dtype.is_floating]
     ranges = [find_range(graph, one, depth + 1) for one in data]
-    if kind in VALUE_PRESERVING | {"Split", "Unpack"} and ranges:
+    if kind in MOVING | {"Split", "Unpack"} and ranges:
         return ranges[0]
     if kind in ("Pad", "PadV2", "ConcatV2", "Pack") and ranges:
         ranges += [(0.0, 0.0)] * (kind == "Pad")

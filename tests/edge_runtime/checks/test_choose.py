@@ -192,7 +192,7 @@ def test_few_images_do_not_wait(plant: Plant, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("given", "expected"),
     [({"threads": 3}, (3, 1)), ({"workers": 2}, (1, 2)), ({"threads": 3, "workers": 4}, (3, 4)), ({}, (7, 5))],
 )
 def test_what_is_given_is_kept(plant: Plant, given: dict[str, int], expected: tuple[int, int]) -> None:

@@ -329,7 +329,7 @@ def test_an_int8_input_is_fed_by_the_contract(scale: float, offset: float) -> No
 
 def test_the_same_bytes_in_two_processes() -> None:
     """Nothing but the file and the images decides on the bytes."""
-    code = "import sys; sys.path[:0] = sys.argv[1:]; import test_convert_integer as t; print(t.digest_net())"
+    code = "import sys; sys.path[:0] = sys.argv[1:]; import test_full_integer as t; print(t.digest_net())"
     here = Path(__file__).parent
     places = [str(here), str(here.parents[2]), str(here.parents[0] / "nets")]
     printed = subprocess.run([sys.executable, "-c", code, *places], check=True, capture_output=True, text=True).stdout
