@@ -1,6 +1,6 @@
-"""Conversions under test keep their choices apart from the user's, and hurry with the clock.
+"""Conversions under test have a cache of their own, and take little time for measuring.
 
-What the clock says is a matter of benchmarks; here it only has to be asked.
+How fast files are is a matter for benchmarks; here the times only have to be taken.
 """
 
 from __future__ import annotations

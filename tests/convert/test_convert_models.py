@@ -1,4 +1,4 @@
-"""Models as strangers bring them: they convert, run through the device's own session, and agree with Keras."""
+"""Models as users bring them: they convert, run through the device's own session, and agree with Keras."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from edge_runtime.contract.tail import read_contract
 from edge_runtime.errors import AuditError, EdgeSegError, ModelError, OutputError, UnsafeModelError, UsageError
 from edge_runtime.inference.session import Session
 
-SLOW = ("slower",)  # what the clock says of a tiny net on a busy machine is not what these tests are about
+SLOW = ("slower",)  # how fast a tiny net is on a busy machine is not what these tests are about
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def test_the_default_conversion(folder: Path, keras_net: Any, drq: Conversion) -
     assert {finding.name for finding in drq.audit.findings} <= set(SLOW)
     assert drq.audit.size_bytes <= 0.28 * drq.audit.fp32_bytes
     assert drq.audit.partitions == 1, drq.audit.outside
-    # Whatever form the clock chose for the transposed convolutions.
+    # Whatever form was fastest for the transposed convolutions.
     assert {weight.dtype for weight in drq.audit.weights if weight.elements >= 1024} == {"INT8"}
     assert drq.checks.finite
     assert drq.checks.largest_difference < 0.05
@@ -208,7 +208,7 @@ def test_two_outputs_are_refused(folder: Path) -> None:
 
 
 def test_the_audit_refuses_and_allow_overrides(folder: Path) -> None:
-    """A net whose answer is NaN is refused without a file; allowed, the finding is written into the contract."""
+    """A net whose output is NaN is refused without a file; allowed, the finding is written into the contract."""
     import keras
 
     image = keras.Input((16, 16, 1))
@@ -304,7 +304,7 @@ def test_choices_of_another_model_are_refused(folder: Path, drq: Conversion, tmp
 @pytest.mark.parametrize(("recipe", "ratio", "refused"), [
     ("drq", 1.02, True), ("fp16", 1.02, False),
 ])  # fmt: skip
-def test_the_clock_refuses(
+def test_a_slow_result_is_refused(
     folder: Path,
     drq: Conversion,
     tmp_path: Path,
@@ -329,7 +329,7 @@ def test_the_clock_refuses(
     assert read_contract(done.path).allowed == SLOW
 
 
-def test_the_clock_finds_what_is_too_slow() -> None:
+def test_too_slow_files_are_findings() -> None:
     """A quantized file must be faster than float32, a 16-bit one, computed in float, only not clearly slower."""
     for recipe, ratio, found in (("drq", 0.9, 0), ("drq", 1.02, 1), ("fp16", 1.02, 0), ("fp16", 1.2, 1)):
         clock = {"fp32": [2.0] * 9, "result": [2 * ratio] * 9}
@@ -410,15 +410,15 @@ def test_ten_conversions_do_not_grow_the_process(
 
 
 def test_the_original_answers_without_onednn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the environment asks for, the child's TensorFlow runs without oneDNN: its answers may be off by 0.03."""
+    """Whatever the environment asks for, the child's TensorFlow runs without oneDNN: its outputs may be off by 0.03."""
     from convert.search import job
 
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
     keras = pytest.importorskip("keras")
-    told = "oneDNN custom operations are on"
+    notice = "oneDNN custom operations are on"
     plain = subprocess.run([sys.executable, "-c", "import tensorflow"], capture_output=True, text=True)
-    if told not in plain.stderr:
+    if notice not in plain.stderr:
         pytest.skip("this TensorFlow has no oneDNN to turn on")
     noise = []
     real = job.run_source_process
@@ -432,4 +432,4 @@ def test_the_original_answers_without_onednn(tmp_path: Path, monkeypatch: pytest
     net = keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")])
     net.save(tmp_path / "net.keras")
     convert_model(tmp_path / "net.keras", "fp32", tmp_path / "net.tflite", allow=SLOW)
-    assert len(noise) == 1 and told not in noise[0]
+    assert len(noise) == 1 and notice not in noise[0]

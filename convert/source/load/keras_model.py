@@ -203,7 +203,7 @@ def describe_keras(path: Path, kind: str, model: Any, size: tuple[int, ...] | No
     structure, shape, dtype = find_input(path, model)
     shape = fix_shape(str(path), shape, size)
     unroll_loops(layers)
-    notes = [f"rebuilt in float32 from {model.rebuilt_from}"] if getattr(model, "widened", "") else []
+    notes = [f"rebuilt in float32 from {model.rebuilt_from}"] if getattr(model, "rebuilt_from", "") else []
     if len(shape) == 4:
         notes += rewrite_volumes(layers)
 

@@ -1,4 +1,4 @@
-"""A Keras model as a float32 flatbuffer, and a flatbuffer run: what tests of flatbuffer surgery need."""
+"""A Keras model as a float32 flatbuffer, and a flatbuffer run: for tests of rewritten flatbuffers."""
 
 from __future__ import annotations
 

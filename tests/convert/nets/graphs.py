@@ -1,4 +1,4 @@
-"""Float32 flatbuffers of a few operations, made without TensorFlow: what the surgery's tests are cut from."""
+"""Float32 flatbuffers of a few operations, made without TensorFlow, for tests of rewrites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small segmentation nets as strangers write them, and hostile archives that need no Keras to make."""
+"""Small segmentation nets as users write them, and hostile archives that need no Keras to make."""
 
 from __future__ import annotations
 

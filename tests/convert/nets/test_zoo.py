@@ -267,7 +267,7 @@ def test_a_map_written_as_a_list_of_pixels_is_a_map(tmp_path: Path, name: str) -
 
 
 def test_an_answer_by_chance_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A layer that draws random numbers when it answers is named: no two answers would agree."""
+    """A layer that draws random numbers in inference is named: no two outputs would agree."""
     (tmp_path / "noisy_nets.py").write_text(zoo_odd.NOISY)
     monkeypatch.syspath_prepend(tmp_path)
     path = save(importlib.import_module("noisy_nets").build, tmp_path)

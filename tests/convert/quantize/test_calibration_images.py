@@ -31,15 +31,15 @@ GREY = InputSpec((1, 32, 32, 1), "float32", "grey", "stretch-area", 1 / 255, 0.0
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """A folder of six drawn slices, one of them 16-bit, one a JPEG."""
-    place = tmp_path / "slices"
-    place.mkdir()
+    folder = tmp_path / "slices"
+    folder.mkdir()
     for i in range(6):
         image = draw_phantom(np.random.default_rng(i), "glioma", (64, 72)).image
         if i == 4:
-            cv2.imwrite(str(place / f"{i}.jpg"), image)
+            cv2.imwrite(str(folder / f"{i}.jpg"), image)
         else:
-            (place / f"{i}.png").write_bytes(encode_png(image.astype(np.uint16) * 16 if i == 3 else image))
-    return place
+            (folder / f"{i}.png").write_bytes(encode_png(image.astype(np.uint16) * 16 if i == 3 else image))
+    return folder
 
 
 def test_images_are_read_as_on_the_device(images: Path) -> None:
@@ -130,7 +130,7 @@ def test_what_cannot_be_calibrated_with_is_one_line(tmp_path: Path, images: Path
         assert caught.value.exit_code == 2
 
 
-def test_calibration_images_may_not_judge(images: Path, tmp_path: Path) -> None:
+def test_calibration_images_cannot_be_checked_on(images: Path, tmp_path: Path) -> None:
     """A check image with the bytes or the pixels of a calibration image is refused, under whatever name or format."""
     calibrated = find_calibration(images)
     fresh, copied, saved = (tmp_path / name for name in ("fresh.png", "copied.png", "saved.bmp"))

@@ -24,7 +24,7 @@ from reference.data.phantom import KINDS, draw_phantom
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with net.keras, 12 slices to calibrate with and 4 others to check on."""
     folder = tmp_path_factory.mktemp("int8")
     spread(build_unet((48, 64), channels=1, filters=(8, 16))).save(folder / "net.keras")
@@ -37,22 +37,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def files(place: Path) -> dict[str, Any]:
+def files(folder: Path) -> dict[str, Any]:
     """The net as int8 files with either type of input and output."""
-    options: dict[str, Any] = {"calibrate": place / "calibrate", "allow": ["slower"]}
+    options: dict[str, Any] = {"calibrate": folder / "calibrate", "allow": ["slower"]}
     options |= {"upsample": "depth-to-space", "keep_float": 0}  # nothing to measure
     return {
-        io: convert_model(place / "net.keras", "int8", place / f"{io}.tflite", int8_io=io, **options)
+        io: convert_model(folder / "net.keras", "int8", folder / f"{io}.tflite", int8_io=io, **options)
         for io in ("float32", "int8")
     }
 
 
 @pytest.mark.parametrize("io", ["float32", "int8"])
-def test_an_int8_file_says_what_it_is(place: Path, files: dict[str, Any], io: str) -> None:
+def test_the_contract_of_an_int8_file(folder: Path, files: dict[str, Any], io: str) -> None:
     """Contract, report and graph agree on types, calibration and proof, and the outputs are Keras' to a few steps."""
     done = files[io]
     contract = read_contract(done.path, verify=True)
-    digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in (place / "calibrate").iterdir())
+    digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in (folder / "calibrate").iterdir())
     assert contract.calibration is not None
     assert contract.calibration.count == 12
     assert contract.calibration.sha256 == hashlib.sha256("".join(f"{d}\n" for d in digests).encode()).hexdigest()
@@ -67,10 +67,10 @@ def test_an_int8_file_says_what_it_is(place: Path, files: dict[str, Any], io: st
     assert done.checks.mean_difference < 0.02
 
 
-def test_the_session_runs_either(place: Path, files: dict[str, Any]) -> None:
+def test_the_session_runs_either(folder: Path, files: dict[str, Any]) -> None:
     """Fed by its contract alone, the int8 input says what the float32 one says; both give probabilities."""
     soft, hard = (Session.load(files[io].path) for io in ("float32", "int8"))
-    for path in sorted((place / "check").iterdir()):
+    for path in sorted((folder / "check").iterdir()):
         one, other = (session.segment(read_image(path)).probability for session in (soft, hard))
         assert one.shape == other.shape == (64, 64)
         assert np.abs(one - other).mean() < 0.01
@@ -88,10 +88,10 @@ def test_the_session_runs_either(place: Path, files: dict[str, Any]) -> None:
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(
-    place: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before any work, in one line, exit 2: no images, images for nothing, images that would judge themselves."""
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(folder)
     assert main(["net.keras", "-o", "never.tflite", *options]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("edge-convert: error: ") and words in last

@@ -144,7 +144,7 @@ def test_it_says_what_the_json_says(report: dict[str, Any]) -> None:
 
 
 def test_nothing_is_said_of_what_was_not_done(report: dict[str, Any]) -> None:
-    """Without images, policy, clock, layout, notes and drill-down there are no sections of theirs."""
+    """Without images, policy, times, layout, notes and layers left float there are no sections of theirs."""
     nothing = ("check", "policy", "speed_ratio", "calibration")
     report |= dict.fromkeys(nothing) | {what: {} for what in ("drill_down", "clock_ms", "tidied", "rewritten")}
     report |= {"tournament": report["tournament"][:1], "notes": []}

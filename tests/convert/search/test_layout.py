@@ -1,4 +1,4 @@
-"""The layout follows the clock: planted times lead to the layout that they call for, within its budgets."""
+"""The layout follows the times: given times lead to the layout that they call for, within its limits."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_more_bytes_only_where_nothing_else_is_faster_than_float(
 
 
 def test_what_is_asked_for_is_not_measured(graph: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A given form and given float layers need no clock; an old runtime has no transposed convolution left."""
+    """A given form and given float layers are not timed; an old runtime has no transposed convolution left."""
     monkeypatch.setattr(layout, "time_layers", lambda *_: pytest.fail("measured"))
     choice = choose(graph, tmp_path, upsample="depth-to-space", kept=["a"])
     assert (set(choice.forms.values()), choice.kept) == ({"depth-to-space"}, ("a",))

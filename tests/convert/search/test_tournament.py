@@ -49,7 +49,7 @@ def test_the_fastest_first_and_the_smaller_of_equals(ratios: tuple[float | None,
     assert order(*reversed(files)) == ["drq", "weight-only", "fp16", "fp32"]
 
 
-def test_the_clock_overrules_the_usual_order() -> None:
+def test_times_have_precedence_over_the_usual_order() -> None:
     """A quantized file that is clearly slower than a float one is tried after it."""
     assert order(File("drq", 1.3), File("fp16", 1.0), File("fp32", None)) == ["fp16", "fp32", "drq"]
     assert order(File("drq", 0.9), File("fp32", 0.6)) == ["fp32", "drq"]

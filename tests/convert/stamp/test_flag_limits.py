@@ -1,4 +1,4 @@
-"""What a conversion stamps besides: what the device is to doubt, said, measured or by default, and golden vectors."""
+"""Limits of the flags that a conversion stamps, given, measured or by default, and golden vectors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def choose(tmp_path: Path, text: str, images: list[Path] | None = None) -> FlagL
 
 
 def test_without_images_there_are_limits_alone() -> None:
-    """Nothing said, nothing measured: the defaults, and no feature has a range; so with too few images."""
+    """Nothing given, nothing measured: the defaults, and no feature has a range; so with too few images."""
     assert choose_flag_limits(None, "", []) == DEFAULTS
     assert DEFAULTS.ranges == {} and DEFAULTS.count == 0
     assert measure_flag_limits([Path("none.png")] * 30) == DEFAULTS

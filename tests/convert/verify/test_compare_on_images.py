@@ -210,24 +210,24 @@ def test_a_planted_outlier_is_found_and_kept_float(
     out = tmp_path / "mixed.tflite"
     assert command(out, "--max-iou-drop", "0.03", "--markdown") == 0
     report = json.loads(out.with_suffix(".json").read_text())
-    drill = report["drill_down"]["drq"]
-    (name,) = drill["kept"]
+    found_layers = report["drill_down"]["drq"]
+    (name,) = found_layers["kept"]
     assert "conv2d" in name
     elements = next(int(np.prod(w.shape)) for w in room.net.weights if tuple(w.shape) == (3, 3, 32, 64))
-    growth = drill["size_bytes"] - drill["before_bytes"]
+    growth = found_layers["size_bytes"] - found_layers["before_bytes"]
     assert 2.9 * elements < growth < 3.1 * elements
     lost, taken = report["tournament"]
     assert (lost["outcome"], taken["outcome"], taken["kept"]) == ("lost", "taken", 1)
     assert lost["drop"] > 0.05
     assert taken["drop"] <= 0.03
     assert report["choice"]["kept"] == [name]
-    assert report["size_bytes"] == drill["size_bytes"] == taken["size_bytes"]
+    assert report["size_bytes"] == found_layers["size_bytes"] == taken["size_bytes"]
     table = capsys.readouterr().out
     assert "kept float" in table
     assert f"{growth / 1e6:.2f} MB more" in table
     words = out.with_suffix(".md").read_text()
     assert words == to_markdown(report)
-    assert f"1 of {drill['layers']} layers kept float" in words
+    assert f"1 of {found_layers['layers']} layers kept float" in words
     assert all((tmp_path / link).is_file() for link in re.findall(r"\]\((.+?)\)", words))
     again = tmp_path / "again.tflite"
     assert command(again, "--max-iou-drop", "0.03", "--choices", str(out.with_suffix(".json"))) == 0
@@ -247,14 +247,14 @@ def test_to_be_sure_more_is_kept_float(
     assert policy["drop"] < limit < policy["high"]
     assert command(sure, "--max-iou-drop", str(limit), "--sure", "--markdown") == 0
     report = json.loads(sure.with_suffix(".json").read_text())
-    drill, (lost, taken) = report["drill_down"]["drq"], report["tournament"]
-    assert len(drill["kept"]) > 1 and lost["high"] > limit
-    assert taken["high"] <= limit and drill["drop"] == pytest.approx(taken["high"])
+    found_layers, (lost, taken) = report["drill_down"]["drq"], report["tournament"]
+    assert len(found_layers["kept"]) > 1 and lost["high"] > limit
+    assert taken["high"] <= limit and found_layers["drop"] == pytest.approx(taken["high"])
     assert report["policy"]["met"] and report["policy"]["sure"]
-    assert f"mean IoU loses no more than {drill['drop']:+.5f}" in sure.with_suffix(".md").read_text()
+    assert f"mean IoU loses no more than {found_layers['drop']:+.5f}" in sure.with_suffix(".md").read_text()
 
 
-def test_what_the_audit_would_refuse_is_drilled_first(
+def test_layers_are_left_float_before_the_audit_decides(
     command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A file too far from the original for the audit is refused; under a policy, its layers get their chance first."""
@@ -268,16 +268,16 @@ def test_what_the_audit_would_refuse_is_drilled_first(
     assert report["allowed"] == ["slower"]
 
 
-def test_the_drill_down_of_a_full_integer_file(room: Room, command: Callable[..., int], tmp_path: Path) -> None:
+def test_layers_left_float_in_a_full_integer_file(room: Room, command: Callable[..., int], tmp_path: Path) -> None:
     """The outlier is found among all operations that compute on integers; images it was calibrated with are refused."""
     out = tmp_path / "mixed.tflite"
     others = ("--calibrate", str(room.folder / "others" / "images"), "--recipe", "int8")
     assert command(out, *others, "--max-iou-drop", "0.06") == 0
     report = json.loads(out.with_suffix(".json").read_text())
-    drill = report["drill_down"]["int8"]
-    assert drill["layers"] > 9  # more than the layers with weights
-    assert any("conv2d_2" in name for name in drill["kept"])
-    assert len(drill["kept"]) <= 3
+    found_layers = report["drill_down"]["int8"]
+    assert found_layers["layers"] > 9  # more than the layers with weights
+    assert any("conv2d_2" in name for name in found_layers["kept"])
+    assert len(found_layers["kept"]) <= 3
     assert report["tournament"][0]["drop"] > 0.06 >= report["tournament"][-1]["drop"]
     assert command(out, "--force", "--calibrate", str(room.folder / "images"), "--recipe", "int8") == 2
 
