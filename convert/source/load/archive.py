@@ -179,11 +179,15 @@ def check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
 
 
 def read_h5(path: Path, file: Any) -> Any:
-    """Return the config of a whole-model HDF5 file after checking its links."""
+    """Return the config of a whole-model HDF5 file after checking its links.
+
+    Without HDF5's lock: nothing writes to the file, some network mounts have no locks, and a program that another
+    thread starts holds a copy of a lock until it runs, so that the file cannot be opened again at once.
+    """
     import h5py  # type: ignore[import-untyped,unused-ignore]
 
     check_links(file, str(path))
-    with h5py.File(file, "r") as archive:
+    with h5py.File(file, "r", locking=False) as archive:
         config = archive.attrs.get("model_config")
         if config is None:
             why = (
@@ -216,7 +220,7 @@ def check_links(file: Any, name: str) -> None:
             elif isinstance(item, h5py.Group):
                 visit(item, depth + 1)
 
-    with h5py.File(file, "r") as archive:
+    with h5py.File(file, "r", locking=False) as archive:
         visit(archive, 0)
 
 

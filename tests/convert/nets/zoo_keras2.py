@@ -12,7 +12,7 @@ def write_keras2(model: Any, path: Path) -> None:
     import h5py
 
     model.save(path)
-    with h5py.File(path, "r+") as file:
+    with h5py.File(path, "r+", locking=False) as file:
         config = age(json.loads(file.attrs["model_config"]))
         file.attrs["model_config"] = json.dumps(config)
         file.attrs["keras_version"] = "2.15.0"
