@@ -97,14 +97,14 @@ class Pmic:
 
     def __init__(self, root: Path) -> None:
         self.power: Power = [(time.time(), read_rails_watts(root) or 0.0)]
-        self.root = root
+        self.root, self.stopped = root, threading.Event()
         threading.Thread(target=self.sample, daemon=True).start()
 
     def sample(self) -> None:
-        """Read the power for as long as the process lives."""
-        while (watts := read_rails_watts(self.root)) is not None:
+        """Read the power until stopped, or for as long as the process lives."""
+        while not self.stopped.is_set() and (watts := read_rails_watts(self.root)) is not None:
             self.power.append((time.time(), watts))
-            time.sleep(self.every_s)
+            self.stopped.wait(self.every_s)
 
     def read_counter(self) -> float:
         """Return the time."""
