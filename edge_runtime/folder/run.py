@@ -58,13 +58,18 @@ def run_folder(
             closing(pool.process(iter(inputs), out, earlier)) as outcomes,  # ends before the lock is released
         ):
             write_line(results, names)
+            turns, waiting = iter(inputs), dict[str, ResultRow]()
+            turn = next(turns, None)
             for outcome in outcomes:
                 row = outcome.entry.row
                 made = row["status"] == "ok"
                 ok, failed, kept = ok + made, failed + (not made), kept + (not outcome.fresh)
-                if outcome.fresh and made:
+                if outcome.fresh and made:  # at once: what is not in the journal is done again after a crash
                     append_journal(journal, outcome.entry)
-                write_line(results, to_cells(row, names))
+                waiting[row["file"]] = row
+                while turn is not None and turn.file in waiting:
+                    write_line(results, to_cells(waiting.pop(turn.file), names))
+                    turn = next(turns, None)
                 progress(ok + failed)
         check_masks(out)
     return Counts(ok + failed, ok, failed, kept)

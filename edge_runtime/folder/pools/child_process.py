@@ -82,6 +82,11 @@ class ChildProcess:
             self.submit(*self.suspects.popleft())
             self.tests_suspect = True
 
+    @property
+    def busy(self) -> bool:
+        """Whether images wait for this child, pending or suspects."""
+        return bool(self.pending or self.suspects)
+
     def has_room(self, limit: int) -> bool:
         """Tell whether fewer than `limit` images are pending, and another may be submitted."""
         return self.facts is not None and not self.suspects and not self.tests_suspect and len(self.pending) < limit
@@ -97,8 +102,8 @@ class ChildProcess:
         assert self.process.stdout is not None
         return self.process.stdout.fileno()
 
-    def read_outcomes(self) -> dict[int, Outcome]:
-        """Return {number: outcome} of what the child has written; blocks until there is something to read.
+    def read_outcomes(self) -> list[Outcome]:
+        """Return the outcomes that the child has written; blocks until there is something to read.
 
         Raises: ChildDied; EngineError if it dies while it loads the model; whatever error it reports of the run.
         """
@@ -109,7 +114,7 @@ class ChildProcess:
         if not data:
             raise ChildDied(f"the process that segmented it {self.describe_end()}")
         *lines, self.buffer = (self.buffer + data).split(b"\n")
-        outcomes: dict[int, Outcome] = {}
+        outcomes: list[Outcome] = []
         for message in map(json.loads, lines):
             if "error" in message:
                 kind, *texts = message["error"]
@@ -121,7 +126,7 @@ class ChildProcess:
                 continue
             del self.pending[message["n"]]
             self.tests_suspect = False
-            outcomes[message["n"]] = Outcome(JournalEntry(**message["entry"]), message["fresh"])
+            outcomes.append(Outcome(JournalEntry(**message["entry"]), message["fresh"]))
             self.last = time.monotonic()
         return outcomes
 

@@ -18,7 +18,7 @@ class Pool(Protocol):
     facts: Mapping[str, Any]  # engine {name, version, threads}, threshold, versions {package: version}
 
     def process(self, inputs: Iterator[Input], out: Path, earlier: Mapping[str, JournalEntry]) -> Generator[Outcome]:
-        """Yield the outcome of each input, in their order."""
+        """Yield the outcome of each input, as they come: not always in their order."""
         ...
 
     def close(self) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import select
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from edge_runtime.models import DEFAULT
 from .child_process import ChildDied, ChildProcess, SessionOptions
 
 MAX_PENDING = 4  # images of a child: one is being read, one segmented, one written, one waits
-MAX_AHEAD = 16  # images for each child that may be pending, or processed before their turn
 
 
 class ProcessPool:
@@ -55,27 +53,21 @@ class ProcessPool:
             raise
 
     def process(self, inputs: Iterator[Input], out: Path, earlier: Mapping[str, JournalEntry]) -> Generator[Outcome]:
-        """Yield the outcome of each input, in order. The children read `earlier` from OUT's journal themselves."""
+        """Yield the outcomes as they come. The children read `earlier` from OUT's journal themselves."""
         for child in self.children:
             child.set_output(out, bool(earlier))
-        submitted: deque[int] = deque()  # in order, not yielded yet
-        outcomes: dict[int, Outcome] = {}
         numbered, more = enumerate(inputs), True
         try:
-            while more or submitted:
-                while more and len(submitted) < MAX_AHEAD * len(self.children) and (free := self.find_free()):
+            while more or any(child.busy for child in self.children):
+                while more and (free := self.find_free()):
                     number, item = next(numbered, (-1, None))
                     if item is None:
                         more = False
                         break
-                    submitted.append(number)
                     free.submit(number, item)
-                if submitted and submitted[0] in outcomes:
-                    yield outcomes.pop(submitted.popleft())
-                elif submitted or more:
-                    outcomes.update(self.wait_for_outcomes(out))
+                yield from self.wait_for_outcomes(out)
         finally:
-            if any(child.pending for child in self.children):  # interrupted: the pending outcomes are not read
+            if any(child.busy for child in self.children):  # interrupted: the pending outcomes are not read
                 self.close()
 
     def find_free(self) -> ChildProcess | None:
@@ -83,30 +75,30 @@ class ProcessPool:
         ready = (child for child in self.children if child.has_room(MAX_PENDING))
         return min(ready, key=lambda child: len(child.pending), default=None)
 
-    def wait_for_outcomes(self, out: Path) -> dict[int, Outcome]:
+    def wait_for_outcomes(self, out: Path) -> list[Outcome]:
         """Wait at most a second for outcomes; replace a child that died or hangs. Raises: what a child reports."""
         self.beat()
         deadline = min(child.deadline() for child in self.children)
         ready, _, _ = select.select(self.children, (), (), max(0.0, min(1.0, deadline - time.monotonic())))
-        outcomes: dict[int, Outcome] = {}
+        outcomes: list[Outcome] = []
         for child in self.children:
             try:
                 if child in ready:
-                    outcomes.update(child.read_outcomes())
+                    outcomes.extend(child.read_outcomes())
                 elif time.monotonic() >= child.deadline():
                     child.kill()
                     seconds = f"{self.options.max_seconds:g} s"
                     raise ChildDied(f"it took longer than {seconds}; raise --max-seconds if that is right")
             except ChildDied as death:
-                outcomes.update(self.replace(child, str(death), out))
+                outcomes.extend(self.replace(child, str(death), out))
             child.submit_suspect()
         return outcomes
 
-    def replace(self, child: ChildProcess, why: str, out: Path) -> dict[int, Outcome]:
+    def replace(self, child: ChildProcess, why: str, out: Path) -> list[Outcome]:
         """Start a new process for one that died: a single pending image has failed, several are suspects."""
-        outcomes: dict[int, Outcome] = {}
+        outcomes: list[Outcome] = []
         if child.tests_suspect:
-            outcomes = {number: self.record_failure(item, why, out) for number, item in child.pending.items()}
+            outcomes = [self.record_failure(item, why, out) for item in child.pending.values()]
         else:
             child.suspects.extend(child.pending.items())
         child.restart()

@@ -32,7 +32,7 @@ from folder_runs import (
 )
 
 IMAGES = 20
-AHEAD = 3  # images that one worker may have done before they are in the journal
+AHEAD = 4  # images that one worker has at a time: done, at most these are not in the journal yet
 
 Reached = Callable[[], bool]
 
