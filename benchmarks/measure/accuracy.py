@@ -18,7 +18,7 @@ from benchmarks.measure.child.process import Child
 from benchmarks.result.lookup import Result
 from benchmarks.result.specification import COMPARED_SCORES, SCORES
 from benchmarks.subjects.candidates import Candidate, Notify
-from benchmarks.subjects.images import ImageSet, read_mask, to_model_input
+from benchmarks.subjects.images import ImageSet, read_mask
 from edge_runtime.contract.fields import Contract
 from edge_runtime.errors import EdgeSegError
 from edge_runtime.images.arrays import Image, Labels
@@ -26,6 +26,7 @@ from edge_runtime.images.overlay import Colour, Picture, draw_contour, draw_over
 from edge_runtime.images.read import read_image
 from edge_runtime.images.write import encode_png
 from edge_runtime.inference.postprocess import to_labels, to_probability
+from edge_runtime.inference.preprocess import to_model_input
 from evidence.scores import Mask
 
 from .image_scores import COUNTS, Row, score_image, summarize, summarize_difference
@@ -76,7 +77,7 @@ def count_labels(candidate: Candidate) -> int:
 def segment(candidate: Candidate, child: Child, images: Sequence[Image], work: Path) -> list[Labels | str]:
     """Return a candidate's labels (H, W) for each image, or the reason why there are none."""
     tensors, outputs = work / "tensors.npy", work / "outputs.npy"
-    np.save(tensors, np.stack([to_model_input(image, candidate.contract) for image in images]))
+    np.save(tensors, np.stack([to_model_input(image, candidate.contract.input) for image in images]))
     try:
         child.request("infer", tensors=str(tensors), out=str(outputs))
         found = np.load(outputs, allow_pickle=False)

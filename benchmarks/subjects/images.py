@@ -17,7 +17,7 @@ from edge_runtime.errors import EdgeSegError, ImageError, UsageError
 from edge_runtime.folder.inputs import find_inputs
 from edge_runtime.images.arrays import Image
 from edge_runtime.images.read import decode_image, read_bytes, read_image
-from edge_runtime.inference.preprocess import Tensor, to_grey, to_tensor
+from edge_runtime.inference.preprocess import to_grey, to_model_input
 
 MAX_TIMED = 16  # images that inference is timed on, in turn: more than the caches hold
 
@@ -99,14 +99,8 @@ def read_mask(path: Path, image: Image, labels: int = 2) -> Mask:
 
 def write_tensors(images: Sequence[Path], contract: Contract, out: Path) -> Path:
     """Write the images as input tensors of a contract's model, (N, 1, H, W, C), to an .npy file."""
-    np.save(out, np.stack([to_model_input(read_image(path), contract) for path in images]))
+    np.save(out, np.stack([to_model_input(read_image(path), contract.input) for path in images]))
     return out
-
-
-def to_model_input(image: Image, contract: Contract) -> Tensor:
-    """Return an image as the input tensor of a contract's model, (1, H, W, C)."""
-    spec = contract.input
-    return to_tensor(image, spec.shape[1], spec.shape[2], spec.colour, spec.scale, spec.offset, spec.dtype)
 
 
 def choose_timed(data: ImageSet) -> list[Path]:

@@ -15,7 +15,7 @@ from edge_runtime.errors import EdgeSegError, ImageError, UsageError
 from edge_runtime.folder.inputs import find_inputs
 from edge_runtime.images.arrays import Image
 from edge_runtime.images.read import decode_image, read_bytes, read_image
-from edge_runtime.inference.preprocess import Tensor, to_tensor
+from edge_runtime.inference.preprocess import Tensor, to_model_input
 
 MIN_IMAGES, MAX_IMAGES = 100, 500  # as in the paper: 100 to 500 representative images
 NAMED = 3  # how many images a message names
@@ -53,10 +53,8 @@ class CalibrationTensors:
     spec: InputSpec
 
     def __iter__(self) -> Iterator[Tensor]:
-        _, height, width, _ = self.spec.shape
-        spec = self.spec
         for item in self.images:
-            yield to_tensor(read_image(item.path), height, width, spec.colour, spec.scale, spec.offset, spec.dtype)
+            yield to_model_input(read_image(item.path), self.spec)
 
 
 def find_calibration(folder: Path) -> CalibrationSet:

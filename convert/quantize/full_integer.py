@@ -43,7 +43,7 @@ from convert.flatbuffer.edit import (
     value_of,
 )
 from convert.flatbuffer.op_versions import set_versions
-from edge_runtime.contract.fields import Calibration, Contract, InputSpec
+from edge_runtime.contract.fields import Calibration, Contract, Factor, InputSpec
 from edge_runtime.errors import ModelError, UsageError
 
 from .activation_ranges import Range, measure_ranges
@@ -121,8 +121,7 @@ class FullIntegerQuantizer:
         key = hashlib.sha256(graph).hexdigest()
         if key not in self._ranges:
             self._ranges[key] = measure_ranges(graph, CalibrationTensors(self.calibration.images, self.spec))
-        scale, offset = self.spec.scale, self.spec.offset
-        bounds = find_input_bounds(scale, offset) if self.spec.dtype == "float32" else None
+        bounds = find_input_bounds(self.spec) if self.spec.dtype == "float32" else None
         result = store_integers(
             graph, self._ranges[key], kept, self.io, bounds=bounds, per_tensor_dense=self.per_tensor_dense
         )
@@ -165,7 +164,7 @@ def to_model_input(flatbuffer: bytes, tensor: npt.NDArray[Any]) -> npt.NDArray[A
     return np.asarray(np.clip(integers, -128, 127), np.int8)
 
 
-def read_input_scaling(flatbuffer: bytes, scale: float, offset: float) -> tuple[str, float, float]:
+def read_input_scaling(flatbuffer: bytes, scale: Factor, offset: Factor) -> tuple[str, Factor, Factor]:
     """Return type, scale and offset of a file's input that stand for `pixel * scale + offset` of its float32 graph.
 
     Of an int8 input these are the float32 ones in units of its quantization step; to_tensor rounds and clips.
@@ -177,12 +176,23 @@ def read_input_scaling(flatbuffer: bytes, scale: float, offset: float) -> tuple[
         return dtype, scale, offset
     quantization = model.subgraphs[0].tensors[entry].quantization
     step = np.float32(quantization.scale[0])
-    return dtype, float(np.float32(scale) / step), float(offset / float(step) + int(quantization.zeroPoint[0]))
+    scales = np.asarray(scale, np.float32) / step
+    offsets = np.asarray(offset, np.float64) / float(step) + int(quantization.zeroPoint[0])
+    return dtype, to_factor(scales), to_factor(offsets)
 
 
-def find_input_bounds(scale: float, offset: float) -> Range:
-    """Return the range of `pixel * scale + offset` for pixels in 0...255."""
-    return Range(min(offset, offset + 255 * scale), max(offset, offset + 255 * scale))
+def to_factor(values: npt.NDArray[Any]) -> Factor:
+    """Return an array as the contract has it: a number, or one for each channel."""
+    return tuple(map(float, values)) if values.ndim else float(values)
+
+
+def find_input_bounds(spec: InputSpec) -> Range | None:
+    """Return the range of `pixel * scale + offset` for pixels in 0...255; None for z-scores, which have no ends."""
+    if spec.intensity.images == "z-score":
+        return None
+    low = np.asarray(spec.offset, np.float64)
+    high = low + 255 * np.asarray(spec.scale, np.float64)
+    return Range(float(min(low.min(), high.min())), float(max(low.max(), high.max())))
 
 
 def check_io(model: Model, io: str) -> None:

@@ -52,11 +52,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.contract.fields import Contract
+from edge_runtime.contract.fields import Contract, InputSpec
 from edge_runtime.errors import ContractError
-from edge_runtime.images.arrays import Image
+from edge_runtime.images.arrays import Image, full_scale
 from edge_runtime.images.read import decode_image
 from edge_runtime.inference.postprocess import check_probability, to_labels, to_probability
+from edge_runtime.inference.preprocess import find_levels
 from edge_runtime.inference.session import Session
 
 FORMAT = "edge-seg-golden/2"
@@ -130,7 +131,8 @@ def make_case(session: Session, name: str, file: bytes) -> GoldenCase:
     tensor = session.preprocess(to_input(image, session.contract))
     step = 0.0 if spec.dtype == "float32" else 1.0
     near, mean = (TENSOR_LEVELS, TENSOR_LEVELS) if lossless else (JPEG_LARGEST, JPEG_MEAN)
-    inputs = take_sample(tensor, spec.scale * near + step, spec.scale * mean + step * 0.1)
+    level = measure_level(image, spec)
+    inputs = take_sample(tensor, level * near + step, level * mean + step * 0.1)
     if not lossless:
         return GoldenCase(name, file, take_sample(image, JPEG_LARGEST, JPEG_MEAN), inputs, None, None)
     outputs = run_model(session, tensor)
@@ -142,6 +144,17 @@ def make_case(session: Session, name: str, file: bytes) -> GoldenCase:
     labels, probability = segment_ramp(session, image)
     ramp = {"labels": labels, "probability": asdict(take_sample(probability, PROBABILITY, PROBABILITY))}
     return GoldenCase(name, file, hash_pixels(image), inputs, samples, ramp)
+
+
+def measure_level(image: Image, spec: InputSpec) -> float:
+    """Return by how much the model's input changes where an image changes by 1 of 255 levels.
+
+    Twice that where the levels come from the image's own values, which then change too.
+    """
+    largest = max(spec.scale) if isinstance(spec.scale, tuple) else spec.scale
+    if spec.intensity.images == "bit-depth":
+        return largest
+    return largest * 2 * find_levels([image], spec.colour, spec.intensity.images).factor * full_scale(image) / 255
 
 
 def to_input(image: Image, contract: Contract) -> Image:

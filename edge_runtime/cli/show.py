@@ -41,6 +41,7 @@ def show_info(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from edge_runtime.checks.choose import measure_engines
+    from edge_runtime.contract.fields import FORMAT_1
     from edge_runtime.contract.json_text import to_json
     from edge_runtime.contract.tail import read_contract
     from edge_runtime.inference.engine_verdict import read_verdict, to_lines
@@ -59,6 +60,9 @@ def show_info(args: argparse.Namespace) -> int:
         inner = value.items() if isinstance(value, dict) else [("", value)]
         for name, item in inner:
             lines.append(f"{key}{'.' if name else ''}{name}: {item if isinstance(item, str) else json.dumps(item)}")
+    if contract.format == FORMAT_1:
+        rules = contract.input.intensity
+        lines.append(f"input.intensity: {rules.images} for images, {rules.series} for series ({FORMAT_1} does not say)")
     lines += to_lines(verdict) if verdict else ["engine: not measured here; edge-seg --retune does"]
     print_output("\n".join(printable(line) for line in lines))
     return 0

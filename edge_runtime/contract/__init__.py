@@ -1,6 +1,6 @@
 """What does a model file state about itself, and where in the file? The contract, in the tail of the .tflite file.
 
-Specification, edge-seg/1
+Specification, edge-seg/2
 =========================
 A stamped model is a TFLite flatbuffer (bytes 4 to 8 are `TFL3`) followed at once by a ZIP archive with the entry
 `contract.json`, and before it perhaps `golden.json`. TFLite interpreters ignore what follows the flatbuffer; every ZIP
@@ -38,11 +38,14 @@ The JSON is canonical: UTF-8, keys sorted, no spaces, no NaN or infinity, no key
 Every field but `classes`, `triage` and `golden` is required, none has a default, what is not known is written as null,
 and no other field is allowed:
 
-    format        "edge-seg/1"
+    format        "edge-seg/2"
     model         id, version; bytes, sha256 of the flatbuffer before the tail
     input         shape [1, H, W, C], of a model of volumes [1, D, H, W, C]; dtype float32|int8|uint8; colour grey
-                  (C = 1) | rgb (C = 3); resize "stretch-area"; scale > 0 and offset: the net's input is
-                  pixel * scale + offset, pixel in 0...255
+                  (C = 1) | rgb (C = 3); resize "stretch-area"; scale > 0 and offset, each a number or, with C = 3, a
+                  list of three: the net's input is pixel * scale + offset; scale_from graph | told | masks | assumed;
+                  intensity: images and series, each how stored values become pixels: "bit-depth" | "slice-min-max" |
+                  "z-score" | {percentiles [p, q]} | {window [centre, width]}, defined in inference/preprocess.py;
+                  channels: null | a name for each of the C channels
     output        shape [1, h, w, K], of a model of volumes [1, D, h, w, K]; dtype; activation sigmoid (K labels, each
                   a lesion by itself; where several reach the threshold, the last of them is the pixel's label) |
                   softmax (K labels, the first is the background); labels: K of {name, colour [r, g, b]}, names differ
@@ -58,9 +61,14 @@ and no other field is allowed:
     calibration   null | count, sha256 of the images that set the activation ranges
     source        sha256 of the trained model; versions {package: version} that converted it
     quality       null | n (images), split (which), and any further figures
+                  series: null | count, false_ml_max: of series without a lesion, how many, and the most mL marked
+    acquisition   null | modality; weighting, contrast yes|no, min_slices: each null where it is not known
     intended_use  one sentence
     allowed       findings of the audit that were explicitly allowed
     digest        sha256 of the canonical JSON of all the other fields
+
+Format edge-seg/1 is read and written as before: it has no acquisition, and its input no intensity, scale_from and
+channels. It means intensity bit-depth for images and slice-min-max for series.
 
 Sizes D, H, W, h, w are 1 to 16384. The graph has one input; its outputs are the mask and then, where there is
 `classes`, the classes. Integrity is not authenticity: anyone who edits a contract can compute a new digest;

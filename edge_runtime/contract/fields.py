@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from edge_runtime.errors import ContractError, near_miss
 
-FORMAT = "edge-seg/1"
+FORMAT, FORMAT_1 = "edge-seg/2", "edge-seg/1"
 MAX_JSON_BYTES = MAX_GOLDEN_BYTES = 65536
 MAX_SIDE = 16384
 MAX_LABELS = 256  # with the background: a mask is 8-bit
@@ -17,6 +17,10 @@ DTYPES = ("float32", "int8", "uint8")
 COLOURS = {"grey": 1, "rgb": 3}  # name: channels
 RESIZES = ("stretch-area",)
 ACTIVATIONS = ("sigmoid", "softmax")
+INTENSITIES = ("bit-depth", "slice-min-max", "z-score")
+INTENSITY_RANGES = ("percentiles", "window")  # each with two numbers
+SCALE_SOURCES = ("graph", "told", "masks", "assumed")
+CONTRASTS = ("yes", "no")
 FLAG_SHARES = ("blank", "saturated", "largest", "margin")
 FLAG_FEATURES = ("side", "aspect", "mean", "contrast", "border", "dark", "edges", "symmetry", "colour")
 UNSTAMPED = "0" * 64  # stands for a SHA-256 that `stamp_contract` fills in
@@ -39,6 +43,22 @@ class ModelFacts:
         check_sha256("model.sha256", self.sha256)
 
 
+IntensityRule = str | Mapping[str, tuple[float, float]]  # one of INTENSITIES, or one of INTENSITY_RANGES: two numbers
+Factor = float | tuple[float, ...]  # one number for all channels, or one for each
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How stored values become pixels: of an image file, and of a slice of a series (DICOM, NIfTI)."""
+
+    images: IntensityRule = "bit-depth"
+    series: IntensityRule = "slice-min-max"
+
+    def __post_init__(self) -> None:
+        check_intensity("input.intensity.images", self.images)
+        check_intensity("input.intensity.series", self.series)
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """The model's input: shape (1, H, W, C) or (1, D, H, W, C), values pixel * scale + offset."""
@@ -47,17 +67,25 @@ class InputSpec:
     dtype: str
     colour: str
     resize: str
-    scale: float
-    offset: float
+    scale: Factor
+    offset: Factor
+    intensity: Intensity = field(default_factory=Intensity)
+    scale_from: str | None = "told"  # None: a contract of format 1 does not say
+    channels: tuple[str, ...] | None = None  # what each channel shows, such as a sequence
 
     def __post_init__(self) -> None:
         check_choice("input.dtype", self.dtype, DTYPES)
         check_choice("input.colour", self.colour, COLOURS)
         check_choice("input.resize", self.resize, RESIZES)
         check_shape("input.shape", self.shape, COLOURS[self.colour], f"colour {self.colour!r}")
-        if check_number("input.scale", self.scale) <= 0:
+        if min(check_factor("input.scale", self.scale, self.shape[-1])) <= 0:
             fail(f"contract field 'input.scale' is {self.scale!r}, not above 0")
-        check_number("input.offset", self.offset)
+        check_factor("input.offset", self.offset, self.shape[-1])
+        if not isinstance(self.intensity, Intensity):
+            fail("contract field 'input.intensity' is not {images, series}")
+        if self.scale_from is not None:
+            check_choice("input.scale_from", self.scale_from, SCALE_SOURCES)
+        check_channels(self.channels, self.shape[-1])
 
     @property
     def depth(self) -> int | None:
@@ -207,6 +235,25 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Acquisition:
+    """Which images the model was trained on; None where that is not said."""
+
+    modality: str  # as in DICOM: "MR"
+    weighting: str | None  # "T1"
+    contrast: str | None  # whether a contrast agent was given: "yes" | "no"
+    min_slices: int | None  # that a series has
+
+    def __post_init__(self) -> None:
+        check_text("acquisition.modality", self.modality, maximum=16)
+        if self.weighting is not None:
+            check_text("acquisition.weighting", self.weighting, maximum=32)
+        if self.contrast is not None:
+            check_choice("acquisition.contrast", self.contrast, CONTRASTS)
+        if self.min_slices is not None:
+            check_integer("acquisition.min_slices", self.min_slices, 1, MAX_SIDE)
+
+
+@dataclass(frozen=True)
 class SourceModel:
     """The trained model and the framework versions that converted it."""
 
@@ -241,9 +288,10 @@ class Contract:
     classes: ClassSpec | None = None
     triage: FlagLimits | None = None
     golden: GoldenFacts | None = None  # filled in by `stamp_contract`
+    acquisition: Acquisition | None = None
 
     def __post_init__(self) -> None:
-        if self.format != FORMAT:
+        if self.format not in (FORMAT, FORMAT_1):
             fail_format(self.format)
         for name, kind in REQUIRED_OBJECTS.items():
             if not isinstance(getattr(self, name), kind):
@@ -256,6 +304,10 @@ class Contract:
             fail("contract field 'triage' is not {count, blank, saturated, largest, fragments, margin, ranges}")
         if self.golden is not None and not isinstance(self.golden, GoldenFacts):
             fail("contract field 'golden' is not {bytes, sha256}")
+        if self.acquisition is not None and not isinstance(self.acquisition, Acquisition):
+            fail("contract field 'acquisition' is neither null nor {modality, weighting, contrast, min_slices}")
+        if self.input.scale_from is None and self.format == FORMAT:
+            fail(f"contract field 'input.scale_from' is not one of {', '.join(SCALE_SOURCES)}")
         if len(self.input.shape) != len(self.output.shape) or self.input.shape[1:-3] != self.output.shape[1:-3]:
             why = f"contract field 'output.shape' {list(self.output.shape)} does not fit {list(self.input.shape)}"
             fail(f"{why}, the input's: both are of images, or of volumes of the same depth")
@@ -278,8 +330,11 @@ REQUIRED_OBJECTS = {
 }
 OPTIONAL = ("classes", "triage", "golden")
 FLAG_LIMIT_FIELDS = ("count", "fragments", *FLAG_SHARES, "ranges")
-FIELDS = (*REQUIRED_OBJECTS, "format", "recipe", "calibration", "quality", "intended_use", "allowed", "digest")
-INPUT_FIELDS = ("shape", "dtype", "colour", "resize", "scale", "offset")
+FIELDS_1 = (*REQUIRED_OBJECTS, "format", "recipe", "calibration", "quality", "intended_use", "allowed", "digest")
+FIELDS = (*FIELDS_1, "acquisition")
+INPUT_FIELDS_1 = ("shape", "dtype", "colour", "resize", "scale", "offset")
+INPUT_FIELDS = (*INPUT_FIELDS_1, "intensity", "scale_from", "channels")
+ACQUISITION_FIELDS = ("modality", "weighting", "contrast", "min_slices")
 OUTPUT_FIELDS = ("shape", "dtype", "activation", "labels")
 
 
@@ -290,8 +345,8 @@ def fail(why: str, fix: str = "") -> NoReturn:
 
 def fail_format(found: Any) -> NoReturn:
     """Raise a ContractError for an unknown format."""
-    hint = near_miss(found, (FORMAT,)) if isinstance(found, str) else ""
-    fail(f"unknown contract format {found!r}", hint or f"this version reads {FORMAT!r}")
+    hint = near_miss(found, (FORMAT, FORMAT_1)) if isinstance(found, str) else ""
+    fail(f"unknown contract format {found!r}", hint or f"this version reads {FORMAT!r} and {FORMAT_1!r}")
 
 
 def check_fields(path: str, fields: Any, known: Collection[str], optional: Collection[str] = ()) -> dict[str, Any]:
@@ -363,6 +418,44 @@ def check_shape(path: str, value: Any, channels: int, reason: str) -> None:
         fail(f"contract field {path!r} has {value[-1]} channels, but {reason} means {channels}")
 
 
+def check_factor(path: str, value: Any, channels: int) -> tuple[float, ...]:
+    """Return a number, or the numbers of a tuple with one for each channel; refuse anything else."""
+    if not isinstance(value, tuple):
+        return (check_number(path, value),)
+    if len(value) != channels or channels == 1:
+        fail(f"contract field {path!r} has {len(value)} numbers, not one, or one for each of {channels} channels")
+    return tuple(check_number(path, item) for item in value)
+
+
+def check_intensity(path: str, rule: Any) -> None:
+    """Refuse what is no rule for intensities."""
+    if isinstance(rule, Mapping) and len(rule) == 1 and isinstance(pair := next(iter(rule.values())), tuple):
+        (name,) = rule
+        if name not in INTENSITY_RANGES or len(pair) != 2:
+            fail(f"contract field {path!r} is not {{percentiles: [low, high]}} or {{window: [centre, width]}}")
+        low, high = (check_number(f"{path}.{name}", value) for value in pair)
+        if name == "percentiles" and not 0 <= low < high <= 100:
+            fail(f"contract field '{path}.percentiles' is {list(pair)}, not two percentiles in ascending order")
+        if name == "window" and high <= 0:
+            fail(f"contract field '{path}.window' is {list(pair)}, and a width is above 0")
+    elif not isinstance(rule, str) or rule not in INTENSITIES:
+        known = ", ".join(INTENSITIES)
+        hint = near_miss(rule, INTENSITIES) if isinstance(rule, str) else ""
+        fail(f"contract field {path!r} is {rule!r}, not {known}, {{percentiles}} or {{window}}", hint)
+
+
+def check_channels(channels: Any, count: int) -> None:
+    """Refuse channels that are neither None nor a name for each."""
+    if channels is None:
+        return
+    if not isinstance(channels, tuple) or len(channels) != count:
+        fail(f"contract field 'input.channels' is not null or {count} name{'s' * (count != 1)}")
+    for name in channels:
+        check_text("input.channels", name)
+    if len(set(channels)) != len(channels):
+        fail("contract field 'input.channels' has a name twice")
+
+
 def check_quality(quality: Any) -> None:
     """Refuse what is neither null nor {n, split, further figures}."""
     if quality is None:
@@ -374,6 +467,11 @@ def check_quality(quality: Any) -> None:
             fail(f"contract field 'quality.{name}' is missing")
     check_integer("quality.n", quality["n"], 1, 2**31)
     check_text("quality.split", quality["split"])
+    if quality.get("series") is not None:
+        series = check_fields("quality.series", quality["series"], ("count", "false_ml_max"))
+        check_integer("quality.series.count", series["count"], 1, 2**31)
+        if check_number("quality.series.false_ml_max", series["false_ml_max"]) < 0:
+            fail("contract field 'quality.series.false_ml_max' is below 0")
     check_figures("quality", quality, depth=4)
 
 

@@ -11,21 +11,27 @@ from typing import Any, NoReturn
 from edge_runtime.errors import ContractError
 
 from .fields import (
+    ACQUISITION_FIELDS,
     CONVERT_AGAIN,
     FIELDS,
+    FIELDS_1,
     FLAG_FEATURES,
     FLAG_LIMIT_FIELDS,
     FORMAT,
+    FORMAT_1,
     INPUT_FIELDS,
+    INPUT_FIELDS_1,
     MAX_JSON_BYTES,
     OPTIONAL,
     OUTPUT_FIELDS,
+    Acquisition,
     Calibration,
     ClassSpec,
     Contract,
     FlagLimits,
     GoldenFacts,
     InputSpec,
+    Intensity,
     Label,
     ModelFacts,
     OutputSpec,
@@ -71,6 +77,9 @@ def from_json(text: bytes) -> Contract:
 def to_fields(contract: Contract) -> dict[str, Any]:
     """Return the contract's JSON object, without the optional fields that it has not."""
     found = to_plain(contract)
+    if contract.format == FORMAT_1:
+        found = {name: value for name, value in found.items() if name in (*FIELDS_1, *OPTIONAL)}
+        found["input"] = {name: found["input"][name] for name in INPUT_FIELDS_1}
     return {name: value for name, value in found.items() if value is not None or name not in OPTIONAL}
 
 
@@ -84,15 +93,16 @@ def to_plain(value: Any, kind: str = "") -> Any:
         return {name: to_plain(inner, kind) for name, inner in value.items()}
     if isinstance(value, tuple):
         return [to_plain(inner, kind) for inner in value]
-    return float(value) if "float" in kind else value
+    numbers = any(name in kind for name in ("float", "Factor", "IntensityRule"))
+    return float(value) if numbers and value is not None and not isinstance(value, str) else value
 
 
 def from_fields(fields: Any) -> Contract:
     """Return the contract of a JSON object. Raises: ContractError."""
-    if isinstance(fields, dict) and fields.get("format", FORMAT) != FORMAT:  # another format has other fields
-        fail_format(fields["format"])
-    top = check_fields("", fields, FIELDS, optional=OPTIONAL)
-    input_spec = check_fields("input", top["input"], INPUT_FIELDS)
+    found = fields.get("format", FORMAT) if isinstance(fields, dict) else FORMAT
+    if found not in (FORMAT, FORMAT_1):  # another format has other fields
+        fail_format(found)
+    top = check_fields("", fields, FIELDS if found == FORMAT else FIELDS_1, optional=OPTIONAL)
     output_spec = check_fields("output", top["output"], OUTPUT_FIELDS)
     threshold = check_fields("threshold", top["threshold"], ("value", "from"))
     calibration = top["calibration"]
@@ -101,7 +111,7 @@ def from_fields(fields: Any) -> Contract:
     return Contract(
         format=top["format"],
         model=ModelFacts(**check_fields("model", top["model"], ("id", "version", "bytes", "sha256"))),
-        input=InputSpec(**{**input_spec, "shape": to_tuple("input.shape", input_spec["shape"])}),
+        input=read_input(top["input"], found),
         output=OutputSpec(
             shape=to_tuple("output.shape", output_spec["shape"]),
             dtype=output_spec["dtype"],
@@ -119,7 +129,35 @@ def from_fields(fields: Any) -> Contract:
         classes=read_classes(top["classes"]) if "classes" in top else None,
         triage=read_limits(top["triage"]) if "triage" in top else None,
         golden=GoldenFacts(**check_fields("golden", top["golden"], ("bytes", "sha256"))) if "golden" in top else None,
+        acquisition=read_acquisition(top.get("acquisition")),
     )
+
+
+def read_input(fields: Any, form: str) -> InputSpec:
+    """Return the input of a JSON object in a contract of a format."""
+    given = check_fields("input", fields, INPUT_FIELDS if form == FORMAT else INPUT_FIELDS_1)
+    given = {**given, "shape": to_tuple("input.shape", given["shape"])}
+    if form == FORMAT_1:
+        return InputSpec(**given, scale_from=None)
+    rules = check_fields("input.intensity", given["intensity"], ("images", "series"))
+    given["intensity"] = Intensity(read_rule(rules["images"]), read_rule(rules["series"]))
+    for name in ("scale", "offset", "channels"):
+        given[name] = tuple(given[name]) if isinstance(given[name], list) else given[name]
+    if given["scale_from"] is None:
+        given["scale_from"] = ""  # null is what format 1 says
+    return InputSpec(**given)
+
+
+def read_rule(rule: Any) -> Any:
+    """Return a rule for intensities with its two numbers as a tuple."""
+    if isinstance(rule, dict):
+        return {name: tuple(pair) if isinstance(pair, list) else pair for name, pair in rule.items()}
+    return rule
+
+
+def read_acquisition(fields: Any) -> Acquisition | None:
+    """Return the acquisition of a JSON object; None for null."""
+    return None if fields is None else Acquisition(**check_fields("acquisition", fields, ACQUISITION_FIELDS))
 
 
 def read_label(fields: Any) -> Label:

@@ -20,7 +20,7 @@ from edge_runtime.models import DEFAULT
 
 from .engine_verdict import load_best, read_verdict
 from .postprocess import Probability, to_class, to_labels, to_probability
-from .preprocess import Tensor, to_tensor, to_volume
+from .preprocess import Tensor, to_model_input
 
 STAGES = ("preprocess_ms", "infer_ms", "postprocess_ms")
 
@@ -97,9 +97,7 @@ class Session:
 
     def preprocess(self, image: Image) -> Tensor:
         """Return the input tensor, as the contract defines it."""
-        spec = self.contract.input
-        prepare = to_tensor if spec.depth is None else to_volume
-        return prepare(image, *spec.size, spec.colour, spec.scale, spec.offset, spec.dtype)
+        return to_model_input(image, self.contract.input)
 
 
 def check_volume(volume: Image, depth: int) -> None:

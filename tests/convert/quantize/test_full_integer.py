@@ -29,6 +29,7 @@ from convert.quantize.activation_ranges import (
 )
 from convert.quantize.full_integer import find_input_bounds, quantize_integer, read_input_scaling
 from convert.verify.weight_proof import prove_weights
+from edge_runtime.contract.fields import InputSpec
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.inference.preprocess import to_tensor
 
@@ -315,7 +316,8 @@ def test_an_int8_input_is_fed_by_the_contract(scale: float, offset: float) -> No
     original = d.finish(d.convolve(d.image, 2, 3))
     image = np.arange(63, dtype=np.uint8).reshape(9, 7) * 4
     floats = to_tensor(image, 9, 7, scale=scale, offset=offset)
-    result = quantize_integer(original, [floats * 0.8], io="int8", bounds=find_input_bounds(scale, offset))
+    spec = InputSpec((1, 9, 7, 1), "float32", "grey", "stretch-area", scale, offset)
+    result = quantize_integer(original, [floats * 0.8], io="int8", bounds=find_input_bounds(spec))
     dtype, own_scale, own_offset = read_input_scaling(result, scale, offset)
     integers = to_tensor(image, 9, 7, scale=own_scale, offset=own_offset, dtype=dtype)
     assert integers.dtype == np.int8

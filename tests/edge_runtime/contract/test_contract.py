@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from edge_runtime.contract.fields import (
+    Acquisition,
     Calibration,
     ClassSpec,
     Contract,
     FlagLimits,
     GoldenFacts,
     InputSpec,
+    Intensity,
     Label,
     ModelFacts,
     OutputSpec,
@@ -62,7 +64,7 @@ def make_contract(**changes: Any) -> Contract:
     """Return the contract that JSON spells, not yet stamped."""
     contract = Contract(
         model=ModelFacts("tiny", "1"),
-        input=InputSpec((1, 4, 6, 1), "float32", "grey", "stretch-area", 1 / 255, 0.0),
+        input=InputSpec((1, 4, 6, 1), "float32", "grey", "stretch-area", 1 / 255, 0.0, scale_from=None),
         output=OutputSpec((1, 4, 6, 1), "float32", "sigmoid", (Label("lesion", (255, 0, 0)),)),
         threshold=Threshold(0.5, "default"),
         recipe="drq",
@@ -71,6 +73,7 @@ def make_contract(**changes: Any) -> Contract:
         quality={"n": 3, "split": "drawn", "dice": 0.5},
         intended_use="Tests — only.",
         allowed=("size",),
+        format="edge-seg/1",
     )
     return dataclasses.replace(contract, **changes)
 
@@ -244,7 +247,7 @@ def put(path: str, value: Any) -> Any:
     [
         (put("treshold", 1), "unknown contract field 'treshold'; did you mean 'threshold'?"),
         (put("input.colr", 1), "unknown contract field 'input.colr'; did you mean 'colour'?"),
-        (put("format", "edge-seg/2"), "unknown contract format 'edge-seg/2'; did you mean 'edge-seg/1'?"),
+        (put("format", "edge-seg/3"), "unknown contract format 'edge-seg/3'; did you mean 'edge-seg/"),
         (put("format", 1), "unknown contract format 1"),
         (drop("quality"), "contract field 'quality' is missing"),
         (drop("digest"), "contract field 'digest' is missing"),
@@ -502,3 +505,88 @@ def test_harmed_golden_vectors_are_refused(tmp_path: Path, harm: str) -> None:
     path = tmp_path / "harmed.tflite"
     path.write_bytes(harmed)
     assert ("damaged" if harm in ("vectors", "cut") else "golden vectors are not those") in refusal(path)
+
+
+# Format 2, written by hand from the specification: what is new in it.
+INPUT_2 = (
+    '"input":{"channels":["T1"],"colour":"grey","dtype":"float32",'
+    '"intensity":{"images":"bit-depth","series":{"percentiles":[1.0,99.0]}},'
+    '"offset":0.0,"resize":"stretch-area","scale":0.00392156862745098,"scale_from":"masks","shape":[1,4,6,1]}'
+)
+ACQUISITION_2 = '"acquisition":{"contrast":"yes","min_slices":3,"modality":"MR","weighting":null}'
+
+
+def make_contract_2(**changes: Any) -> Contract:
+    contract = make_contract(
+        format="edge-seg/2",
+        input=InputSpec(
+            (1, 4, 6, 1), "float32", "grey", "stretch-area", 1 / 255, 0,
+            Intensity("bit-depth", {"percentiles": (1, 99)}), "masks", ("T1",),
+        ),
+        acquisition=Acquisition("MR", None, "yes", 3),
+    )  # fmt: skip
+    return dataclasses.replace(contract, **changes)
+
+
+def edit_2(change: Any) -> bytes:
+    fields = json.loads(to_json(make_contract_2()))
+    change(fields)
+    rest = {k: v for k, v in fields.items() if k != "digest"}
+    return dump({**rest, "digest": hashlib.sha256(dump(rest)).hexdigest()})
+
+
+def test_format_2_is_written_as_specified_and_read_again() -> None:
+    """Its input and acquisition are the hand-written text; reading gives the same contract and the same bytes."""
+    text = to_json(make_contract_2())
+    assert INPUT_2.encode() in text
+    assert text.startswith(b"{" + ACQUISITION_2.encode() + b",")
+    assert b'"format":"edge-seg/2"' in text
+    again = from_json(text)
+    assert again.input.intensity.series == {"percentiles": (1, 99)}
+    assert to_json(again) == text
+    channels = dataclasses.replace(
+        make_contract_2().input, shape=(1, 4, 6, 3), colour="rgb", scale=(1, 2, 3), offset=(0, 0.5, 1), channels=None
+    )
+    text = to_json(make_contract_2(input=channels))
+    assert b'"offset":[0.0,0.5,1.0]' in text and b'"scale":[1.0,2.0,3.0]' in text
+    assert from_json(text).input.scale == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (drop("acquisition"), "contract field 'acquisition' is missing"),
+        (lambda fields: fields["input"].pop("scale_from"), "'input.scale_from' is missing"),
+        (put("input.scale_from", None), "'input.scale_from'"),
+        (put("input.scale_from", "guessed"), "not one of graph, told, masks, assumed"),
+        (put("input.intensity", "bit-depth"), "'input.intensity' is not an object"),
+        (put("input.intensity.images", "zscore"), "did you mean 'z-score'?"),
+        (put("input.intensity.images", {"percentiles": [99, 1]}), "ascending order"),
+        (put("input.intensity.images", {"percentiles": [1, 2, 3]}), "is not {percentiles"),
+        (put("input.intensity.series", {"window": [40, 0]}), "width is above 0"),
+        (put("input.intensity.series", {"window": ["a", 1]}), "not a finite number"),
+        (put("input.intensity.series", {"windows": [40, 1]}), "is not {percentiles"),
+        (put("input.scale", [1.0]), "has 1 numbers"),
+        (put("input.scale", [1.0, 0.0, 1.0]), "has 3 numbers"),
+        (put("input.channels", ["T1", "T2"]), "'input.channels' is not null or 1 name"),
+        (put("acquisition.contrast", "maybe"), "not one of yes, no"),
+        (put("acquisition.min_slices", 0), "'acquisition.min_slices' is 0"),
+        (put("acquisition.modality", None), "'acquisition.modality' is not a printable text"),
+        (put("acquisition.field", 3), "unknown contract field 'acquisition.field'"),
+        (put("quality.series", {"count": 2}), "'quality.series.false_ml_max' is missing"),
+        (put("quality.series", {"count": 2, "false_ml_max": -1}), "is below 0"),
+    ],
+)
+def test_each_wrong_field_of_format_2_is_named(change: Any, words: str) -> None:
+    """As in format 1: one line that names the field."""
+    with pytest.raises(ContractError) as caught:
+        from_json(edit_2(change))
+    assert words in str(caught.value)
+
+
+def test_format_1_has_no_new_field() -> None:
+    """A new field in a contract of format 1 is unknown; what format 1 means is bit-depth and slice-min-max."""
+    with pytest.raises(ContractError, match="unknown contract field 'acquisition'"):
+        from_json(split_tail(edited(put("acquisition", None)))[1] or b"")
+    contract = from_json(JSON)
+    assert (contract.input.intensity, contract.input.scale_from) == (Intensity("bit-depth", "slice-min-max"), None)
