@@ -17,8 +17,9 @@ from convert.quantize.recipes import RECIPES
 from convert.search.options import AUTO, TARGETS
 from edge_runtime.errors import UsageError
 from edge_runtime.system.command import Parser, run_command_line
+from edge_runtime.system.terminal import print_output
 
-from .conversion import convert_model
+from .conversion import convert_model, make_contract_template
 
 PROGRAM = "edge-convert"
 
@@ -26,7 +27,7 @@ PROGRAM = "edge-convert"
 def build_parser() -> Parser:
     """Return the command's parser."""
     parser = Parser(PROGRAM, description="A trained Keras model → one stamped, audited .tflite file.")
-    parser.add_argument("model", metavar="MODEL", help=".keras, .h5 or a SavedModel folder")
+    parser.add_argument("model", metavar="MODEL", nargs="?", help=".keras, .h5 or a SavedModel folder")
     parser.add_argument("-o", metavar="OUT.tflite", dest="out", help="default: MODEL's stem.RECIPE.tflite beside it")
     recipes = "; ".join(f"{recipe.name}: {recipe.description}" for recipe in RECIPES.values())
     parser.add_argument("--recipe", default="drq", choices=[*RECIPES, AUTO], help=f"{recipes}; {AUTO}: the fastest "
@@ -48,6 +49,8 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--contract", metavar="FILE.toml", help="contract fields; default: STEM.contract.toml, if there"
     )
+    parser.add_argument("--contract-template", action="store_true", help="print such a file, filled in with what MODEL "
+                        "says, and convert nothing; without MODEL, one for any model")  # fmt: skip
     parser.add_argument("--upsample", default="auto", choices=UPSAMPLES, help="transposed convolutions: auto "
                         "takes what is measured to be fastest within 3 %% of the size (default: auto)")  # fmt: skip
     parser.add_argument("--target", default="litert", choices=TARGETS, help="the runtime to load it (default: litert)")
@@ -93,7 +96,12 @@ def run(options: argparse.Namespace) -> int:
     if size and (min(size) < 1 or len(size) < 2):
         why = "sizes are positive, and --depth needs --input-size"
         raise UsageError(f"the size {' '.join(map(str, size))}", why)
-    own = ("model", "input_size", "depth", "json")
+    if options.contract_template:
+        print_output(make_contract_template(options.model, size or None, options.trust_custom).rstrip("\n"))
+        return 0
+    if options.model is None:
+        raise UsageError("no model", "nothing to convert", "give a .keras or .h5 file or a SavedModel folder")
+    own = ("model", "input_size", "depth", "json", "contract_template")
     given = {name: value for name, value in vars(options).items() if name not in own}
 
     def say(text: str) -> None:

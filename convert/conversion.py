@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.quantize.calibration_images import CalibrationSet, find_calibration, refuse_overlap
-from convert.report.json_report import to_report
+from convert.report.json_report import describe_useless, to_report
 from convert.report.output_files import plan_outputs, write_outputs
 from convert.report.table import to_table
 from convert.report.worst_images import draw_worst_images
@@ -18,10 +18,12 @@ from convert.search.kept_choice import read_choice
 from convert.search.options import ConversionOptions, check_options
 from convert.search.tournament import RecipeSearch
 from convert.source.load.archive import find_kind
+from convert.source.process import ConversionRequest, run_source_process
 from convert.source.work_folder import open_work_folder
-from convert.stamp.contract_file import find_settings, read_settings
+from convert.stamp.contract_file import Settings, build_contract, find_settings, read_settings
 from convert.stamp.flag_limits import choose_flag_limits
 from convert.stamp.golden_vectors import make_golden
+from convert.stamp.template import make_template
 from convert.verify.audit import Audit
 from convert.verify.check_images import CheckImages, find_check_images
 from convert.verify.compare_on_images import ImageSetCheck, ReferenceImages
@@ -29,6 +31,7 @@ from convert.verify.drawn_images import DrawnImageCheck
 from convert.verify.iou_policy import refuse_few
 from edge_runtime.contract.fields import Contract
 from edge_runtime.contract.tail import stamp_contract
+from edge_runtime.system.files import hash_tree
 
 __all__ = ["Conversion", "convert_model"]
 
@@ -106,7 +109,7 @@ def convert_model(
     with open_work_folder() as work:
         say(f"converting {options.model}")
         job = load_job(work, options, settings, images, calibration, choice)
-        reference = ReferenceImages(images, work, job.contract) if images is not None else None
+        reference = ReferenceImages(images, job.work, job.contract) if images is not None else None
         result = RecipeSearch(job, reference).run()
         pictures = draw_worst_images(reference, result.check, result.candidate)
         stamped = result.candidate.contract
@@ -115,10 +118,31 @@ def convert_model(
         golden = make_golden(candidate.flatbuffer, stamped, work, say)
     data = stamp_contract(candidate.flatbuffer, stamped, golden)
     result = replace(result, candidate=candidate)
+    if result.check is not None and result.check.useless:
+        say(describe_useless(result.check))
     report = to_report(job, result, hashlib.sha256(data).hexdigest(), outputs.pictures.name)
     write_outputs(outputs, data, report, pictures, force)
     audit, checks, table = candidate.audit, candidate.checks, to_table(report)
     return Conversion(outputs.model, outputs.report, stamped, audit, checks, report, table, result.check)
+
+
+def make_contract_template(
+    path: str | Path | None, input_size: tuple[int, ...] | None = None, trust_custom: str = ""
+) -> str:
+    """Return a contract file in TOML with what the model at `path` says filled in; without one, for any model.
+
+    Raises: EdgeSegError where the model cannot be loaded.
+    """
+    if path is None:
+        return make_template(None, None)
+    model = Path(path)
+    find_kind(model)
+    request = ConversionRequest(
+        str(model), input_size, trust_custom, None, None, None, None, "", None, None, False, (), False
+    )
+    with open_work_folder() as work:
+        facts = run_source_process(work, request)
+    return make_template(facts, build_contract(facts, Settings(), model, hash_tree(model)))
 
 
 def to_path(path: str | Path | None) -> Path | None:

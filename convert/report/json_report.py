@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from convert.search.job import Job
+from convert.search.job import ASSUMED, Job
 from convert.search.tournament import SearchResult
+from convert.verify.audit import INPUT_SCALE
 from convert.verify.compare_on_images import ImageSetCheck
 from edge_runtime.contract.fields import Contract
 
@@ -29,6 +30,7 @@ def to_report(job: Job, result: SearchResult, sha256: str, pictures: str) -> Rep
     calibration = job.quantizer.calibration.notes if job.quantizer is not None else ()
     return {
         "format": FORMAT,
+        "warnings": list_warnings(job, result),
         "model": {"id": contract.model.id, "version": contract.model.version, "sha256": sha256},
         "recipe": contract.recipe,
         "size_bytes": audit.size_bytes,
@@ -58,6 +60,24 @@ def to_report(job: Job, result: SearchResult, sha256: str, pictures: str) -> Rep
         "tournament": [to_json_value(asdict(tried)) for tried in result.tried],
         "drill_down": {name: to_json_value(asdict(found)) for name, found in result.float_layers.items()},
     }
+
+
+def list_warnings(job: Job, result: SearchResult) -> list[str]:
+    """Return what a reader must know first: that the original finds nothing, that its input was assumed."""
+    facts, check = job.facts, result.check
+    found = [describe_useless(check)] if check is not None and check.useless else []
+    if facts.scale_from == "assumed":
+        found.append(f"{INPUT_SCALE}: {ASSUMED}")
+    return [*found, *([f"{INPUT_SCALE}, allowed: {facts.scale_conflict}"] if facts.scale_conflict else [])]
+
+
+def describe_useless(check: ImageSetCheck) -> str:
+    """Return that the original scores no better than an empty mask."""
+    keras = next(score.keras for score in check.scores if score.name == "mean_iou")
+    return (
+        f"the original model is no better than an empty mask: mean IoU {keras:.4f} against {check.empty_iou:.4f}, "
+        f"on {check.images} images"
+    )
 
 
 def to_check(check: ImageSetCheck, pictures: str) -> dict[str, Any]:

@@ -9,7 +9,15 @@ from urllib.parse import quote
 
 from evidence.document import escape_markdown, make_table, to_code
 
-from .words import Report, find_quartiles, format_proofs, format_slowdown, format_tidied, format_upsampling
+from .words import (
+    Report,
+    find_quartiles,
+    format_proofs,
+    format_scaling,
+    format_slowdown,
+    format_tidied,
+    format_upsampling,
+)
 
 WORDS = {"mean_iou": "mean IoU", "dice": "Dice, mean over images", "area_error": "lesion-area error",
          "false_alarms": "false alarms"}  # fmt: skip
@@ -20,6 +28,7 @@ def to_markdown(report: Report) -> str:
     """Return a conversion's report as Markdown (GitHub's dialect)."""
     blocks = [
         f"# {to_code(report['model']['id'])} as {report['recipe']}",
+        *(f"**Warning: {escape(text)}.**" for text in report["warnings"]),
         render_summary(report),
         *render_section("What came in, what went out", render_model(report)),
         *render_section("Size and speed", render_size(report)),
@@ -66,8 +75,7 @@ def render_model(report: Report) -> list[str]:
     labels = ", ".join(label["name"] for label in output["labels"])
     rows = [
         ("Source", f"{report['kind']}, {report['parameters']:,} parameters, {report['macs'] / 1e9:.3g} GMAC an image"),
-        ("Input", f"{given['colour']} {format_shape(given['shape'])} {given['dtype']}, pixel × {given['scale']:.6g} + "
-         f"{given['offset']:g} ({given['why']})"),
+        ("Input", f"{given['colour']} {format_shape(given['shape'])} {given['dtype']}, {format_scaling(given)}"),
         ("Output", f"{output['activation']} {format_shape(output['shape'])} {output['dtype']}: {labels}"),
         ("Threshold", f"{threshold['value']:g} (from {threshold['from']})"),
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from .words import (
     format_number,
     format_partitions,
     format_proofs,
+    format_scaling,
     format_score,
     format_shape,
     format_share,
@@ -66,6 +67,7 @@ def to_table(report: Report) -> str:
     """Return the table that the command prints."""
     audit, checks, given = report["audit"], report["checks"], report["input"]
     rows = [
+        *(("warning", text) for text in report["warnings"]),
         ("size", f"{report['size_bytes'] / 1e6:.2f} MB, {report['fraction_of_fp32']:.1%} of static FP32"),
         ("operations", f"{sum(audit['operations'].values())}: " + join_counts(audit["operations"])),
         ("weight tensors", format_weights(audit["weights"])),
@@ -79,8 +81,8 @@ def to_table(report: Report) -> str:
         *([("speed", format_times(report))] if report["speed_ratio"] is not None else []),
         *list_image_rows(report),
         *([("layout", format_layout(report["choice"]))] if report["choice"]["table"] else []),
-        ("input", f"{given['colour']} {format_shape(given['shape'])} {given['dtype']}, pixel * "
-         f"{given['scale']:.6g} + {given['offset']:g} ({given['why']})"),
+        ("input", f"{given['colour']} {format_shape(given['shape'])} {given['dtype']}, "
+         f"{format_scaling(given)}"),
         ("output", f"{report['output']['activation']} {format_shape(report['output']['shape'])}: "
          + ", ".join(label["name"] for label in report["output"]["labels"])),
         *([("classes", f"{report['classes']['activation']}: {', '.join(report['classes']['labels'])}")]

@@ -83,6 +83,16 @@ def format_number(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:.2g}"
 
 
+def format_scaling(given: Any) -> str:
+    """Return how stored values become the model's input, and where that comes from."""
+    rule = given["intensity"]["images"]
+    pixel = {"bit-depth": "pixel", "slice-min-max": "pixel (least to greatest value as 0…255)", "z-score": "z-score"}
+    text = pixel.get(rule, "pixel") if isinstance(rule, str) else f"pixel ({next(iter(rule))})"
+    sides = (", ".join(f"{x:.6g}" for x in (one if isinstance(one, (list, tuple)) else [one]))
+             for one in (given["scale"], given["offset"]))  # fmt: skip
+    return f"{text} * {' + '.join(sides)} ({given['why']})"
+
+
 def format_shape(sides: Any) -> str:
     """Return a shape as 1x224x224x3."""
     return "x".join(map(str, sides))

@@ -12,13 +12,21 @@ from convert.quantize.full_integer import FullIntegerQuantizer
 from convert.source.answers import DrawnOutputs, read_drawn_outputs
 from convert.source.process import ConversionRequest, SourceFacts, run_source_process
 from convert.stamp.contract_file import Settings, build_contract
+from convert.verify.audit import INPUT_SCALE
 from convert.verify.check_images import CheckImages
-from edge_runtime.contract.fields import Contract
+from convert.verify.input_trial import judge_input
+from edge_runtime.contract.fields import UNSTAMPED, Contract
+from edge_runtime.errors import AuditError
 from edge_runtime.system.files import hash_tree
 from edge_runtime.system.versions import find_version
 
 from .kept_choice import LayoutChoice
 from .options import ConversionOptions
+
+ASSUMED = (
+    "nothing in the model says which values its input takes, so 0…1 is assumed; settle it by scale and offset in the "
+    "--contract file, or by --check IMAGES --masks DIR"
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,10 @@ def load_job(
     calibration: CalibrationSet | None, choice: LayoutChoice | None,
 ) -> Job:  # fmt: skip
     """Load the model in a child process, which leaves static float32 files and Keras' outputs in `work`."""
-    facts = run_source_process(work, make_request(options, settings, images))
+    work, facts = find_facts(work, options, settings, images)
+    refuse_conflict(options, facts)
+    if facts.scale_from == "assumed":
+        options.notify(f"{INPUT_SCALE}: {ASSUMED}")
     own = {name: find_version(name) or "unknown" for name in ("edge-seg", "ai-edge-litert")}
     facts = replace(facts, versions={**facts.versions, **own})
     tidied = tidy_file(work / "fp32.tflite", work / "graph.tflite")
@@ -60,6 +71,45 @@ def load_job(
     quantizer = FullIntegerQuantizer(calibration, contract.input, options.int8_io, whole) if calibration else None
     drawn = read_drawn_outputs(work)
     return Job(options, work, facts, tidied, contract, drawn, options.allow, choice, quantizer)
+
+
+def find_facts(
+    work: Path, options: ConversionOptions, settings: Settings, images: CheckImages | None
+) -> tuple[Path, SourceFacts]:
+    """Load the model in a child process; return the folder of what it left there, and the model's facts.
+
+    Where true masks show clearly that the model takes other values than were assumed, it is loaded again with these;
+    where they contradict the graph or the user, the facts say so.
+    """
+    request = make_request(options, settings, images)
+    facts = run_source_process(work, request)
+    if images is None or not request.trial or facts.input_dtype != "float32":
+        return work, facts
+    verdict = judge_input(images, work, build_contract(facts, settings, options.model, UNSTAMPED))
+    if verdict is None:
+        return work, facts
+    if not verdict.other:
+        why = f"shown by masks: {verdict.best.name} ({verdict})"
+        assumed = facts.scale_from == "assumed"
+        return work, replace(facts, scale_from="masks", scale_why=why) if assumed else facts
+    if facts.scale_from != "assumed":
+        said = "the contract file" if facts.scale_from == "told" else "the graph"
+        conflict = f"{said} says otherwise, but the masks show {verdict.best.name} ({verdict})"
+        return work, replace(facts, scale_conflict=facts.scale_conflict or conflict)
+    options.notify(f"input-scale: the masks show {verdict.best.name} ({verdict}); in the contract file: {verdict.toml}")
+    again = work / "again"
+    again.mkdir()
+    best, why = verdict.best, f"shown by masks: {verdict.best.name} ({verdict}), {verdict.toml}"
+    scaling = replace(request, scale=best.scale, offset=best.offset, intensity=best.intensity, scale_from="masks")
+    return again, replace(run_source_process(again, replace(scaling, trial=False)), scale_why=why)
+
+
+def refuse_conflict(options: ConversionOptions, facts: SourceFacts) -> None:
+    """Raise AuditError where something contradicts the input's scale and that is not allowed."""
+    if facts.scale_conflict and INPUT_SCALE not in options.allow:
+        why = f"{INPUT_SCALE}: {facts.scale_conflict}"
+        fix = f"set scale and offset in the --contract file, or --allow {INPUT_SCALE}"
+        raise AuditError(str(options.model), why, fix)
 
 
 def make_request(options: ConversionOptions, settings: Settings, images: CheckImages | None) -> ConversionRequest:
@@ -72,8 +122,11 @@ def make_request(options: ConversionOptions, settings: Settings, images: CheckIm
         activation=settings.activation,
         scale=settings.scale,
         offset=settings.offset,
+        intensity=None if settings.intensity is None else settings.intensity.images,
+        scale_from="",
         mask=settings.mask,
         classes=classes if isinstance(classes, (str, bool)) else None,
         labelled=settings.labels is not None,
         images=tuple(str(item.image) for item in images.images) if images is not None else (),
+        trial=images is not None and images.masks,
     )

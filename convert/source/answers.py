@@ -6,24 +6,46 @@ images need no more memory than one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.contract.fields import InputSpec, Intensity
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.images.read import read_image
-from edge_runtime.inference.preprocess import to_tensor, to_volume
+from edge_runtime.inference.preprocess import to_model_input
 
 from .loaded_model import Call, LoadedModel
 from .process import SourceFacts
 
 DRAWN_FILE = "checks.npz"
 FOLDER = "outputs"  # of the images to check on
+MAX_TRIED = 48  # images that each of TRIALS is tried on
 SEED = 20250607
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A usual scaling of the input: pixel * scale + offset."""
+
+    name: str
+    folder: str
+    scale: float
+    offset: float
+    intensity: str = "bit-depth"
+
+
+TRIALS = (
+    Trial("0…1", "trial-1", 1 / 255, 0.0),
+    Trial("−1…1", "trial-2", 2 / 255, -1.0),
+    Trial("0…255", "trial-3", 1.0, 0.0),
+    Trial("each image's least to greatest value as 0…1", "trial-4", 1 / 255, 0.0, "slice-min-max"),
+    Trial("each image's z-scores", "trial-5", 1.0, 0.0, "z-score"),
+)
 
 
 def draw_images(height: int, width: int, channels: int, depth: int | None = None) -> list[npt.NDArray[np.uint8]]:
@@ -56,11 +78,10 @@ def write_drawn_outputs(work: Path, loaded: LoadedModel, call: Call, facts: Sour
     import tensorflow as tf
 
     *depth, height, width, channels = loaded.shape
-    colour = "grey" if channels == 1 else "rgb"
-    prepare = to_volume if depth else to_tensor
+    spec = facts.input
     arrays: dict[str, Any] = {}
     for i, image in enumerate(draw_images(height, width, channels, *depth)):
-        tensor = prepare(image, height, width, colour, facts.scale, facts.offset, loaded.dtype)
+        tensor = to_model_input(image, spec)
         outputs = call(tf.constant(tensor))
         mask, *classes = outputs if isinstance(outputs, tuple) else (outputs,)
         arrays[f"input{i}"] = tensor
@@ -88,30 +109,50 @@ def read_drawn_outputs(work: Path) -> DrawnOutputs:
         )
 
 
-def write_image_outputs(work: Path, loaded: LoadedModel, call: Call, facts: SourceFacts, images: Sequence[str]) -> None:
+def write_image_outputs(work: Path, call: Call, facts: SourceFacts, images: Sequence[str]) -> None:
     """Write the mask output (1, h, w, K) float32 of `call` for each image, preprocessed as on the device."""
+    if len(facts.input_shape) == 5 and images:
+        raise UsageError("--check", "this model takes volumes, which image files are not", "leave it out")
+    write_outputs(work / FOLDER, call, facts.input, dict(enumerate(images)))
+
+
+def write_trial_outputs(work: Path, call: Call, facts: SourceFacts, images: Sequence[str]) -> None:
+    """Write the mask output of `call` for some of the images in each of TRIALS' scalings of the input."""
+    chosen = {index: images[index] for index in choose_tried(len(images))}
+    for trial in TRIALS:
+        intensity = Intensity(images=trial.intensity)
+        spec = replace(facts.input, scale=trial.scale, offset=trial.offset, intensity=intensity)
+        write_outputs(work / trial.folder, call, spec, chosen)
+
+
+def write_outputs(folder: Path, call: Call, spec: InputSpec, images: Mapping[int, str]) -> None:
+    """Write the mask output of `call` for images {number: path}."""
     import tensorflow as tf
 
-    *depth, height, width, channels = loaded.shape
-    if depth and images:
-        raise UsageError("--check", "this model takes volumes, which image files are not", "leave it out")
-    colour = "grey" if channels == 1 else "rgb"
     traced = tf.function(call)  # eagerly, each layer would be dispatched for each image
-    (work / FOLDER).mkdir()
-    for i, path in enumerate(images):
-        tensor = to_tensor(read_image(path), height, width, colour, facts.scale, facts.offset, loaded.dtype)
-        np.save(find_output(work, i), np.asarray(traced(tf.constant(tensor)), np.float32), allow_pickle=False)
+    folder.mkdir()
+    for index, path in images.items():
+        tensor = tf.constant(to_model_input(read_image(path), spec))
+        np.save(name_output(folder, index), np.asarray(traced(tensor), np.float32), allow_pickle=False)
 
 
-def read_image_output(work: Path, index: int) -> npt.NDArray[np.float32]:
-    """Return the model's mask output (1, h, w, K) for one image. Raises: ModelError if there is none."""
+def choose_tried(count: int) -> list[int]:
+    """Return the numbers of the images that the scalings of the input are tried on, spread over all of them."""
+    return sorted({round(index) for index in np.linspace(0, count - 1, min(count, MAX_TRIED))})
+
+
+def read_image_output(work: Path, index: int, folder: str = FOLDER) -> npt.NDArray[np.float32]:
+    """Return the model's mask output (1, h, w, K) for one image. Raises: ModelError if there is none.
+
+    folder: that of a Trial, for the output in its scaling of the input.
+    """
     try:
-        output: npt.NDArray[np.float32] = np.load(find_output(work, index), allow_pickle=False)
+        output: npt.NDArray[np.float32] = np.load(name_output(work / folder, index), allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ModelError("the original model", f"its output for image {index} is missing ({error})") from error
     return output
 
 
-def find_output(work: Path, index: int) -> Path:
+def name_output(folder: Path, index: int) -> Path:
     """Return the file of one image's output."""
-    return work / FOLDER / f"{index:06d}.npy"
+    return folder / f"{index:06d}.npy"

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_runtime import errors
+from edge_runtime.contract.fields import Factor, InputSpec, Intensity, IntensityRule
+from edge_runtime.contract.json_text import read_rule
 from edge_runtime.errors import EdgeSegError, ModelError
 from edge_runtime.system.process import (
     end_group,
@@ -40,12 +42,15 @@ class ConversionRequest:
     input_size: tuple[int, ...] | None  # (H, W) or (D, H, W)
     trust: str  # a module with custom layers; "" for none
     activation: str | None
-    scale: float | None
-    offset: float | None
+    scale: Factor | None
+    offset: Factor | None
+    intensity: IntensityRule | None
+    scale_from: str  # "masks" where these three are not the user's; else ""
     mask: str | None  # the name of the output that is the mask
     classes: str | bool | None  # the name of the output that classifies the image; False: none
     labelled: bool  # the user named the labels
     images: tuple[str, ...]  # to save the model's outputs for
+    trial: bool  # save those for the usual scalings of the input too: see `convert.source.trial`
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,25 @@ class SourceFacts:
     output_shape: tuple[int, ...]  # of the mask
     activation: str
     classes: ClassOutput | None
-    scale: float  # the model's input is pixel * scale + offset
-    offset: float
+    scale: Factor  # the model's input is pixel * scale + offset
+    offset: Factor
+    intensity: IntensityRule  # how the stored values of an image become pixels
+    scale_from: str  # one of the contract's SCALE_SOURCES
     scale_why: str
+    scale_conflict: str  # what contradicts it; "" for nothing
     weights: int  # how many numbers the model has
     kernels: int  # those in matrices and filters that its outputs depend on
     layers: tuple[str, ...]  # names of its Keras layers
     notes: tuple[str, ...]
     versions: Mapping[str, str]
+
+    @property
+    def input(self) -> InputSpec:
+        """The model's input as a contract states it, without what only the user knows."""
+        shape, colour = self.input_shape, "grey" if self.input_shape[-1] == 1 else "rgb"
+        intensity = Intensity(images=self.intensity)
+        scaling = self.scale, self.offset, intensity, self.scale_from
+        return InputSpec(shape, self.input_dtype, colour, "stretch-area", *scaling)
 
 
 Message = TypeVar("Message", ConversionRequest, SourceFacts)
@@ -89,6 +105,7 @@ def to_json(message: ConversionRequest | SourceFacts) -> str:
 def from_data(kind: type[Message], data: Mapping[str, Any]) -> Message:
     """Return the message in the data of a JSON text. Raises: TypeError for a missing or an unknown key."""
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    fields["intensity"] = read_rule(fields.get("intensity"))
     if kind is SourceFacts and isinstance(classes := fields.get("classes"), Mapping):
         fields["classes"] = ClassOutput(**{**classes, "shape": tuple(classes["shape"])})
     return kind(**fields)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from convert.source.load.keras_model import load_model
 from convert.source.trace.freeze import convert_graph, export_graph
-from convert.source.trace.input_scaling import choose_scale
+from convert.source.trace.input_scaling import InputScaling, choose_scaling
 from convert.source.trace.mask_and_classes import ChosenOutputs, choose_outputs
 from convert.source.trace.traced_graph import trace_graph
 from edge_runtime.errors import EdgeSegError, ModelError
 
-from .answers import write_drawn_outputs, write_image_outputs
+from .answers import write_drawn_outputs, write_image_outputs, write_trial_outputs
 from .loaded_model import LoadedModel
 from .process import ConversionRequest, SourceFacts, from_data, to_json
 
@@ -55,22 +55,23 @@ def convert_here(work: Path, request: ConversionRequest) -> SourceFacts:
         raise ModelError(request.model, f"its input is {loaded.dtype}, not float32 or uint8")
     graph = trace_graph(loaded)
     chosen = choose_outputs(request, loaded, graph)
-    facts = read_facts(request, loaded, chosen, choose_scale(loaded, graph))
+    facts = read_facts(request, loaded, chosen, choose_scaling(request, loaded, graph))
     write_drawn_outputs(work, loaded, chosen.run, facts)
-    write_image_outputs(work, loaded, chosen.run_mask, facts, request.images)
+    write_image_outputs(work, chosen.run_mask, facts, request.images)
+    if request.trial:
+        write_trial_outputs(work, chosen.run_mask, facts, request.images)
     export_graph(loaded, chosen.call, work / "static")
     (work / "fp32.tflite").write_bytes(convert_graph(request.model, work / "static", facts.layers))
     return facts
 
 
 def read_facts(
-    request: ConversionRequest, loaded: LoadedModel, chosen: ChosenOutputs, scaling: tuple[float, float, str]
+    request: ConversionRequest, loaded: LoadedModel, chosen: ChosenOutputs, scaling: InputScaling
 ) -> SourceFacts:
     """Return what the parent needs to know of the model."""
     import keras
     import tensorflow as tf
 
-    scale, offset, why = scaling
     return SourceFacts(
         name=loaded.name,
         kind=loaded.kind,
@@ -79,9 +80,12 @@ def read_facts(
         output_shape=chosen.shape,
         activation=chosen.activation,
         classes=chosen.classes,
-        scale=request.scale if request.scale is not None else scale,
-        offset=request.offset if request.offset is not None else offset,
-        scale_why=why if request.scale is None else "as the contract file says",
+        scale=scaling.scale,
+        offset=scaling.offset,
+        intensity=request.intensity or "bit-depth",
+        scale_from=scaling.source,
+        scale_why=scaling.why,
+        scale_conflict=scaling.conflict,
         weights=loaded.weights,
         kernels=chosen.kernels,
         layers=tuple(str(layer.name) for layer in loaded.layers),

@@ -4,10 +4,13 @@ id = "brain-2"                      # default: the model file's stem
 version = "3"                       # default: the first 12 digits of the model file's SHA-256
 threshold = 0.4                     # or {value = 0.4, from = "validation patients"}; default 0.5
 scale = 0.00392156862745098         # the model's input is pixel * scale + offset; default: found in the graph
-offset = 0.0
+offset = 0.0                        # either may be a list with a number for each channel
+intensity = "bit-depth"             # how stored values become pixels; or {images = ..., series = ...}: docs/contract.md
+channels = ["T1"]                   # what each channel shows
+acquisition = {modality = "MR", weighting = "T1", contrast = "yes", min_slices = 3}
 colour = "grey"                     # must fit the model's channels
 activation = "sigmoid"              # of logits: it is appended to the graph
-labels = [{name = "lesion", colour = [255, 0, 0]}]  # of a softmax the first is the background
+labels = [{name = "lesion", colour = [255, 0, 0]}]  # of a softmax the first is the background; colour may be left out
 mask = "mask"                       # the output that is the mask, where a model has several
 classes = ["none", "glioma"]        # names for the output that classifies the image; or {output = "kind", labels =
                                     # [...]}, where a model has several; or false to leave it out
@@ -20,21 +23,33 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from edge_runtime.contract.fields import (
+    ACQUISITION_FIELDS,
     ACTIVATIONS,
+    COLOURS,
+    Acquisition,
     ClassSpec,
     Contract,
+    Factor,
     InputSpec,
+    Intensity,
     Label,
     ModelFacts,
     OutputSpec,
     SourceModel,
     Threshold,
+    check_channels,
+    check_choice,
+    check_factor,
+    check_fields,
+    check_quality,
+    check_text,
 )
+from edge_runtime.contract.json_text import read_rule
 from edge_runtime.errors import ContractError, near_miss
 
 from .flag_limits import check_flag_limits
@@ -53,8 +68,11 @@ class Settings:
     id: str | None = None
     version: str | None = None
     threshold: float | dict[str, Any] | None = None
-    scale: float | None = None
-    offset: float | None = None
+    scale: Factor | None = None
+    offset: Factor | None = None
+    intensity: Intensity | None = None
+    channels: tuple[str, ...] | None = None
+    acquisition: Acquisition | None = None
     colour: str | None = None
     activation: str | None = None
     labels: list[dict[str, Any]] | None = None
@@ -83,16 +101,64 @@ def read_settings(path: Path) -> Settings:
         if key not in KEYS:
             hint = near_miss(key, KEYS) or f"the fields here are {', '.join(KEYS)}"
             raise ContractError(str(path), f"unknown contract field {key!r}", hint)
-    for key in ("scale", "offset"):
-        if key in data and type(data[key]) not in (int, float):
-            raise ContractError(str(path), f"contract field {key!r} is not a number")
-    if data.get("activation", "sigmoid") not in ACTIVATIONS:
-        raise ContractError(str(path), f"contract field 'activation' is not one of {', '.join(ACTIVATIONS)}")
     if "mask" in data and not isinstance(data["mask"], str):
         raise ContractError(str(path), "contract field 'mask' is not the name of an output")
     check_classes(path, data.get("classes", False))
     check_flag_limits(path, data.get("triage", False))
-    return Settings(**data, path=str(path))
+    try:
+        settings = Settings(**{**data, **read_values(data)}, path=str(path))
+        check_settings(settings)
+    except ContractError as error:
+        raise ContractError(str(path), error.why, error.fix) from error
+    return settings
+
+
+def read_values(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields whose TOML values are not yet those of a contract. Raises: ContractError."""
+    found: dict[str, Any] = {}
+    for key in ("scale", "offset", "channels"):
+        if key in data:
+            found[key] = tuple(data[key]) if isinstance(data[key], list) else data[key]
+    if "intensity" in data:
+        given = data["intensity"]
+        rules = given if isinstance(given, dict) and set(given) & {"images", "series"} else None
+        if rules is None:
+            found["intensity"] = Intensity(read_rule(given), read_rule(given))
+        else:
+            rules = check_fields("intensity", rules, (), optional=("images", "series"))
+            found["intensity"] = Intensity(**{name: read_rule(rule) for name, rule in rules.items()})
+    if "acquisition" in data:
+        given = check_fields("acquisition", data["acquisition"], ("modality",), optional=ACQUISITION_FIELDS)
+        found["acquisition"] = Acquisition(given["modality"], *(given.get(name) for name in ACQUISITION_FIELDS[1:]))
+    return found
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse, before any conversion, values that no contract can have. Raises: ContractError."""
+    for name, value in (("scale", settings.scale), ("offset", settings.offset)):
+        if value is not None:
+            if any(type(one) not in (int, float) for one in (value if isinstance(value, tuple) else (value,))):
+                raise ContractError("contract", f"contract field {name!r} is not a number, or a list of numbers")
+            many = len(value) if isinstance(value, tuple) else 1
+            numbers = check_factor(name, value, many)
+            if name == "scale" and min(numbers) <= 0:
+                raise ContractError("contract", f"contract field 'scale' is {value!r}, not above 0")
+    texts = {"model.id": settings.id, "model.version": settings.version, "intended_use": settings.intended_use}
+    for name, text in texts.items():
+        if text is not None:
+            check_text(name, text, 1000 if name == "intended_use" else 200)
+    if settings.activation is not None:
+        check_choice("activation", settings.activation, ACTIVATIONS)
+    if settings.colour is not None:
+        check_choice("colour", settings.colour, COLOURS)
+    if settings.channels is not None:
+        check_channels(settings.channels, len(settings.channels) if isinstance(settings.channels, tuple) else 1)
+    check_quality(settings.quality)
+    choose_threshold(settings)
+    if settings.labels is not None:
+        many = len(settings.labels) if isinstance(settings.labels, list) else 0
+        activation = settings.activation or ("sigmoid" if many <= 1 else "softmax")
+        OutputSpec((1, 1, 1, many), "float32", activation, choose_labels(settings, many, activation))
 
 
 def check_classes(path: Path, given: Any) -> None:
@@ -117,17 +183,11 @@ class GraphFacts(Protocol):
     """What a contract contains of the facts of a model's graph."""
 
     @property
-    def input_shape(self) -> tuple[int, ...]: ...
-    @property
-    def input_dtype(self) -> str: ...
+    def input(self) -> InputSpec: ...
     @property
     def output_shape(self) -> tuple[int, ...]: ...
     @property
     def activation(self) -> str: ...
-    @property
-    def scale(self) -> float: ...
-    @property
-    def offset(self) -> float: ...
     @property
     def versions(self) -> Mapping[str, str]: ...
     @property
@@ -152,13 +212,11 @@ def build_contract(facts: GraphFacts, settings: Settings, model: Path, sha256: s
     try:
         return Contract(
             model=ModelFacts(settings.id or model.stem, settings.version or sha256[:12]),
-            input=InputSpec(
-                shape=facts.input_shape,
-                dtype=facts.input_dtype,
-                colour=settings.colour or ("grey" if facts.input_shape[-1] == 1 else "rgb"),
-                resize="stretch-area",
-                scale=facts.scale,
-                offset=facts.offset,
+            input=replace(
+                facts.input,
+                colour=settings.colour or facts.input.colour,
+                intensity=replace(settings.intensity or Intensity(), images=facts.input.intensity.images),
+                channels=settings.channels,
             ),
             output=OutputSpec(
                 shape=facts.output_shape,
@@ -170,21 +228,27 @@ def build_contract(facts: GraphFacts, settings: Settings, model: Path, sha256: s
             recipe="fp32",
             calibration=None,
             source=SourceModel(sha256, facts.versions),
-            quality=settings.quality,
+            quality=settings.quality and {"series": None, **settings.quality},
             intended_use=settings.intended_use or INTENDED_USE,
             allowed=(),
             classes=choose_classes(settings, facts.classes),
+            acquisition=settings.acquisition,
         )
     except ContractError as error:
         raise ContractError(settings.path or str(model), error.why, error.fix) from error
 
 
 def choose_labels(settings: Settings, classes: int, activation: str) -> tuple[Label, ...]:
-    """Return the user's labels, or the lesion, or background and classes by number."""
+    """Return the user's labels, or the lesion, or background and classes by number; a palette's colours by default."""
     if settings.labels is not None:
+        many = len(settings.labels) if isinstance(settings.labels, list) else 0
+        palette = [(0, 0, 0), *PALETTE] if activation == "softmax" and many > 1 else [LESION] if many == 1 else PALETTE
         try:
-            return tuple(Label(item["name"], tuple(item["colour"])) for item in settings.labels)
-        except (KeyError, TypeError) as error:
+            return tuple(
+                Label(item["name"], tuple(item.get("colour", palette[i % len(palette)])))
+                for i, item in enumerate(settings.labels)
+            )
+        except (KeyError, TypeError, AttributeError) as error:
             why = "contract field 'labels' is not a list of {name, colour = [r, g, b]}"
             raise ContractError(settings.path, why) from error
     if classes == 1:

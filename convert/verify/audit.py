@@ -24,7 +24,9 @@ from edge_runtime.system.quiet import silence_stderr
 from .drawn_images import DrawnImageCheck
 from .weight_proof import Proof, find_unproven, prove_weights
 
+INPUT_SCALE = "input-scale"
 FINDINGS = {
+    INPUT_SCALE: "contradictions in which values the model's input takes",
     "variables": "weights left outside the file (VAR_HANDLE, READ_VARIABLE): its outputs would be NaN",
     "dynamic-shape": "a shape known only at run time: no delegate supports it, and quantized kernels are slow",
     "custom-op": "an operation that plain TFLite runtimes do not have",
@@ -104,6 +106,7 @@ def audit_model(
     weights = tuple(read_weights(graph, layers, kept))
     partitions, outside = count_partitions(read_partitions(model), graph, layers)
     findings = [
+        *([Finding(INPUT_SCALE, facts.scale_conflict)] if facts.scale_conflict else []),
         *find_operations(graph, layers, target),
         *find_float(weights, recipe),
         *find_size(size, fp32_bytes, facts.kernels, added_weights, recipe, len(graph.operations)),

@@ -80,6 +80,12 @@ class ImageSetCheck:
     worst: tuple[int, ...]  # indices of the rows with the largest loss, in order
     left_out: tuple[LeftOutImage, ...]
     findings: tuple[Finding, ...]
+    empty_iou: float  # the mean IoU of masks without any lesion
+
+    @property
+    def useless(self) -> bool:
+        """Whether the original scores no better than masks without any lesion, against true masks."""
+        return self.truth == "masks" and self.iou.keras <= self.empty_iou
 
     @property
     def iou(self) -> Score:
@@ -182,7 +188,16 @@ def build_check(reference: ReferenceImages, result: ModelCounts) -> ImageSetChec
         worst=rank_images(rows),
         left_out=reference.found.left_out,
         findings=(*fp32.findings, *result.findings),
+        empty_iou=float(find_scores(empty_counts(keras), names)["mean_iou"][0]),
     )
+
+
+def empty_counts(counts: Counts) -> Counts:
+    """Return the counts (N, K, 3) of masks that are background everywhere, for the truth of given counts."""
+    real = counts[:, :, 1]
+    answered = np.zeros_like(real)
+    answered[:, 0] = real.sum(axis=1)
+    return np.stack([np.minimum(real, answered), real, answered], axis=2)
 
 
 def compare_scores(

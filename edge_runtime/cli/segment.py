@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import UsageError
-from edge_runtime.folder.records.run_json import count_flags, describe_run
-from edge_runtime.system.terminal import ProgressBar, print_error, print_output
+from edge_runtime.folder.records.run_json import ASSUMED_INPUT, count_flags, describe_run
+from edge_runtime.system.terminal import ProgressBar, print_error, print_message, print_output
 
 from .options import PROGRAM
 from .table import to_table
 
 if TYPE_CHECKING:
+    from edge_runtime.contract.fields import Contract
     from edge_runtime.folder.outputs import Options
     from edge_runtime.folder.pools.processes import ProcessPool
     from edge_runtime.folder.pools.threads import ThreadPool
@@ -43,6 +44,7 @@ def segment(args: argparse.Namespace) -> int:
     options = make_options(args, verdict.workers)
     bar = ProgressBar(PROGRAM, len(inputs), args.quiet)
     with closing(make_pool(args, verdict, options)) as pool:
+        warn_assumed(pool.contract)
         try:
             counts = run_folder(inputs, out, pool, options, bar.update)
         finally:
@@ -58,6 +60,12 @@ def segment(args: argparse.Namespace) -> int:
         if row["status"] == "failed":
             print_error(PROGRAM, row["error"])
     return EXIT_SOME_FAILED if counts.failed else 0
+
+
+def warn_assumed(contract: Contract) -> None:
+    """Print a line where the model's input was assumed, also with --quiet: the masks may be wrong."""
+    if contract.input.scale_from == "assumed":
+        print_message(PROGRAM, f"model {contract.model.id}: {ASSUMED_INPUT}")
 
 
 def make_options(args: argparse.Namespace, workers: int) -> Options:

@@ -15,7 +15,7 @@ from edge_runtime.folder.records.run_json import describe_run
 from edge_runtime.system.terminal import print_error
 
 from .options import PROGRAM
-from .segment import choose_engine, make_options, make_pool
+from .segment import choose_engine, make_options, make_pool, warn_assumed
 
 if TYPE_CHECKING:
     from edge_runtime.folder.pools.pool import Pool
@@ -28,7 +28,9 @@ def watch(args: argparse.Namespace) -> int:
         raise UsageError(str(args.inputs[0]), "--watch takes one folder and no other inputs", "leave it out")
     if not args.watch.is_dir():
         raise EdgeSegError(str(args.watch), "no such folder", "make it first")
+    from edge_runtime.contract.tail import read_contract
     from edge_runtime.folder.watch.service import Service, Watched
+    from edge_runtime.models import DEFAULT
 
     inbox = args.watch.absolute()
     out = args.output or Path(f"{inbox.name or 'root'}-seg")
@@ -49,6 +51,7 @@ def watch(args: argparse.Namespace) -> int:
     )
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, service.stop)
+    warn_assumed(read_contract(args.model or DEFAULT))
     if not args.quiet:
         print(f"edge-seg: watching {printable(str(inbox))}; results in {printable(str(out))}", file=sys.stderr)
     service.run()

@@ -38,6 +38,12 @@ def print_error(program: str, error: object) -> None:
         print(f"{program}: error: {printable(str(error))}", file=sys.stderr)
 
 
+def print_message(program: str, text: str) -> None:
+    """Print a message to stderr, one line whatever the names in it hold."""
+    if sys.stderr is not None:
+        print(f"{program}: {printable(text)}", file=sys.stderr)
+
+
 def print_output(text: str) -> None:
     """Print to stdout now, while a failure can still be reported; a pipe that its reader has closed is not one.
 

@@ -1,81 +1,228 @@
-"""Does a model expect its input in 0...255 or in 0...1? Runs in the child process.
+"""Which values does a model expect at its input? Runs in the child process.
 
-Rescaling, Normalization and arithmetic at the graph's start mean that the model has its own preprocessing. Factor and
-offset show how large the values are that it expects.
+Evidence is arithmetic with constants (Rescaling, Normalization, an application's own preprocessing) that the input
+reaches through operations that keep its values' range, on any road through the graph. Its numbers say which values it
+is made for. Weights that were learned, such as a batch normalization's, say nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from convert.source.loaded_model import LoadedModel
+from convert.source.process import ConversionRequest
+from edge_runtime.contract.fields import Factor, IntensityRule
 
 from .traced_graph import TracedGraph, find_layer, read_constant
 
-RAW_FACTOR = 1 / 16  # a graph that begins with this factor or a smaller one expects 0...255, not 0...1
-RAW_OFFSET = 4.0  # so does one that begins with this offset or a larger one, in units of its input
-PASSING = ("Identity", "Cast", "ReverseV2", "StridedSlice", "GatherV2")  # change type or order of channels
-ARITHMETIC = ("Mul", "AddV2", "Sub", "RealDiv", "BiasAdd")
+Numbers = npt.NDArray[np.float64]  # one, or one for each channel
+Span = tuple[float, float]
+KEEPING = {"Identity", "StopGradient", "Cast", "Reshape", "Squeeze", "ExpandDims", "Transpose", "Tile", "BroadcastTo"}
+KEEPING |= {"StridedSlice", "Slice", "Split", "SplitV", "Unpack", "GatherV2", "ReverseV2", "Pad", "PadV2", "MirrorPad"}
+KEEPING |= {"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea", "ScaleAndTranslate"}
+KEEPING |= {"ImageProjectiveTransformV3", "MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D", "Mean", "Max", "Min"}
+KEEPING |= {"SpaceToDepth", "DepthToSpace", "SpaceToBatchND", "BatchToSpaceND", "ClipByValue", "Roll", "EnsureShape"}
+JOINING = {"ConcatV2", "Pack"}
+ARITHMETIC = {"Mul", "AddV2", "Add", "Sub", "RealDiv", "BiasAdd"}
+ASIDE = {"Shape", "Size", "Rank", "Assert"}  # no road: they pass no values on
+# Values that images have: as fractions, centred, of 8 bits, 12 bits and 16 bits.
+SPANS: tuple[Span, ...] = ((0, 1), (-1, 1), (0, 255), (0, 4095), (0, 65535))
+TARGETS: tuple[Span, ...] = ((0, 1), (-1, 1), (-0.5, 0.5), (0, 255))  # what preprocessing makes of them
+TOLERANCE = 0.02  # of a span's width: 1 / 256 stands for 1 / 255
+TOLD_TOLERANCE = 0.1  # the same for what the user says
+# Values within a span have a standard deviation of at most half its width. Source: Popoviciu's inequality.
+MIN_DEVIATION, MAX_DEVIATION = 0.01, 0.5
+STANDARDIZED: tuple[Span, ...] = ((0, 1), (0, 255), (-1, 1))  # which span a mean and a deviation stand for
+PIXELS = 255.0
 
 
 @dataclass(frozen=True)
-class InputArithmetic:
-    """The arithmetic at a graph's start, input * factor + offset: the largest of both over the channels."""
+class Road:
+    """The arithmetic on one road from the input: input * factor + offset, and the layers that compute it."""
 
-    factor: float
-    offset: float
-    where: str  # the layers or operations, "" for none
+    factor: Numbers = field(default_factory=lambda: np.ones(1))
+    offset: Numbers = field(default_factory=lambda: np.zeros(1))
+    where: tuple[str, ...] = ()
 
     @property
-    def raw(self) -> bool:
-        """Whether it is meant for values up to 255."""
-        return self.factor <= RAW_FACTOR or self.offset >= RAW_OFFSET * self.factor
+    def key(self) -> tuple[bytes, bytes]:
+        """What makes two roads the same."""
+        return self.factor.tobytes(), self.offset.tobytes()
+
+    @property
+    def plain(self) -> bool:
+        """Whether it leaves the input as it is."""
+        return bool((self.factor == 1).all() and (self.offset == 0).all())
+
+    def __str__(self) -> str:
+        return " and ".join(dict.fromkeys(self.where))
 
 
-def choose_scale(loaded: LoadedModel, graph: TracedGraph) -> tuple[float, float, str]:
-    """Return scale and offset of the input, and why, so that the model's own preprocessing is not done twice."""
-    if loaded.dtype == "uint8":
-        return 1.0, 0.0, "the model eats 0...255 (uint8)"
+@dataclass(frozen=True)
+class InputScaling:
+    """How pixels become the model's input, where that comes from, and what contradicts it."""
+
+    scale: Factor
+    offset: Factor
+    source: str  # one of the contract's SCALE_SOURCES
+    why: str
+    conflict: str = ""
+
+
+def choose_scaling(request: ConversionRequest, loaded: LoadedModel, graph: TracedGraph) -> InputScaling:
+    """Return the input's scale and offset: what the user says, what the graph proves, else 0…1 as most code trains.
+
+    `conflict` is set where roads want different values, a constant fits no known ones, or the user says otherwise.
+    """
+    roads = find_roads(loaded, graph)
+    spans = [find_span(road) for road in roads]
+    proven, conflict = (0.0, PIXELS) if loaded.dtype == "uint8" else None, ""
+    where = "its input, which is uint8," if proven else ""
+    for road, span in zip(roads, spans, strict=True):
+        if span is None:
+            continue
+        if proven is not None and proven != span:
+            conflict = f"{where} takes {format_span(proven)}, {road} takes {format_span(span)}"
+        else:
+            proven, where = span, where or str(road)
+    unknown = next((road for road, span in zip(roads, spans, strict=True) if span is None), None)
+    if is_told(request):
+        told = find_told(request, proven)
+        if proven is not None and not conflict and not agrees(told, request.intensity, proven):
+            said = "z-scores" if request.intensity == "z-score" else describe_told(told)
+            conflict = f"the contract's settings give it {said}, but {where} takes {format_span(proven)}"
+        source = request.scale_from or "told"
+        why = "as the contract file says" if source == "told" else "as the masks show"
+        return InputScaling(told[0], told[1], source, why, conflict)
+    if unknown is not None and not conflict:
+        conflict = f"{unknown} computes {format_road(unknown)}, which fits no known range of values"
+    if proven is None:
+        return InputScaling(1 / PIXELS, 0.0, "assumed", "assumed: nothing in the model says, so 0…1", conflict)
+    low, high = proven
+    why = f"proved: {where} takes {format_span(proven)}"
+    return InputScaling((high - low) / PIXELS, float(low), "graph", why, conflict)
+
+
+def is_told(request: ConversionRequest) -> bool:
+    """Return whether the user says what the input's values are."""
+    return any(given is not None for given in (request.scale, request.offset, request.intensity))
+
+
+def find_told(request: ConversionRequest, proven: Span | None) -> tuple[Factor, Factor]:
+    """Return the user's scale and offset; what is not said is as the graph proves, or as usual."""
+    if request.intensity == "z-score":
+        low, scale = 0.0, 1.0
+    else:
+        low, high = proven or (0.0, 1.0)
+        scale = (high - low) / PIXELS
+    offset = request.offset if request.offset is not None else 0.0 if request.scale is not None else low
+    return request.scale if request.scale is not None else scale, offset
+
+
+def agrees(told: tuple[Factor, Factor], intensity: IntensityRule | None, proven: Span) -> bool:
+    """Return whether what the user says gives the model the values that its graph takes."""
+    if intensity == "z-score":
+        return False
+    scale, offset = (np.asarray(one, np.float64) for one in told)
+    ends, width = (offset, PIXELS * scale + offset), proven[1] - proven[0]
+    return all(
+        bool((np.abs(end - right) <= TOLD_TOLERANCE * width).all()) for end, right in zip(ends, proven, strict=True)
+    )
+
+
+def describe_told(told: tuple[Factor, Factor]) -> str:
+    """Return the values that the user's scale and offset give."""
+    scale, offset = (np.asarray(one, np.float64) for one in told)
+    return f"values from {offset.min():.6g} to {(PIXELS * scale + offset).max():.6g}"
+
+
+def find_span(road: Road) -> Span | None:
+    """Return the values that a road's arithmetic is made for; None where it fits none."""
+    for span in SPANS:
+        ends = np.sort([road.factor * end + road.offset for end in span], axis=0)  # negative factors invert
+        for target in TARGETS:
+            width = target[1] - target[0]
+            if target == (-0.5, 0.5) and span[0] < 0:
+                continue  # half of -1…1 is no preprocessing that is in use
+            if all((np.abs(end - right) <= TOLERANCE * width).all() for end, right in zip(ends, target, strict=True)):
+                return span
+    if not road.factor.all() or not road.offset.any():
+        return None
+    mean, deviation = -road.offset / road.factor, 1 / np.abs(road.factor)
+    only_mean = bool((road.factor == 1).all())
+    for low, high in STANDARDIZED:
+        share = deviation / (high - low)
+        spread = only_mean or bool(((share >= MIN_DEVIATION) & (share <= MAX_DEVIATION)).all())
+        if spread and (mean > low).all() and (mean < high).all():
+            return low, high
+    return None
+
+
+def find_roads(loaded: LoadedModel, graph: TracedGraph) -> list[Road]:
+    """Return the different arithmetic on all roads from the input, each up to the first operation of another kind."""
     layers = {str(layer.name): type(layer).__name__ for layer in loaded.layers if not hasattr(layer, "layers")}
-    first = read_arithmetic(graph, layers)
-    if first.where and first.raw:
-        return 1.0, 0.0, f"the model scales 0...255 itself ({first.where})"
-    if first.where:
-        return 1 / 255, 0.0, f"the model's own {first.where} takes 0...1"
-    return 1 / 255, 0.0, "no scaling found in the model, so 0...1"
+    learned = {str(layer.name) for layer in loaded.layers if str(layer.name) in layers and has_learned(layer)}
+    at: dict[str, Road] = {graph.input.name: Road()}
+    ends: dict[tuple[bytes, bytes], Road] = {}
+    for operation in graph.input.graph.get_operations():  # each stands behind those that it uses
+        roads = [at[one.name] for one in operation.inputs if one.name in at]
+        if not roads or operation.type in ASIDE:
+            continue
+        road = advance(graph, operation, at, layers, learned)
+        if road is None:
+            ends |= {one.key: one for one in roads if not one.plain and one.key not in ends}
+        else:
+            at |= {tensor.name: road for tensor in operation.outputs}
+    return list(ends.values())
 
 
-def read_arithmetic(graph: TracedGraph, layers: dict[str, str]) -> InputArithmetic:
-    """Return the arithmetic with constants at the graph's start, up to the first operation of another kind."""
-    factor, offset, tensor = np.ones(1), np.zeros(1), graph.input
-    where: list[str] = []
-    while True:
-        users = [operation for operation in tensor.consumers() if operation.type != "Shape"]
-        operation = join_channels(users) or (users[0] if len(users) == 1 else None)
-        if operation is None or operation.type not in (*PASSING, *ARITHMETIC, "Pack", "ConcatV2"):
-            break
-        if operation.type in ARITHMETIC:
-            pair = read_factor(graph, operation, tensor)
-            if pair is None:
-                break
-            factor, offset = factor * pair[0], offset * pair[0] + pair[1]
-            where.append(format_operation(operation, layers))
-        elif operation.type in PASSING and operation.inputs[0] is not tensor:
-            break
-        tensor = operation.outputs[0]
-    words = " and ".join(dict.fromkeys(where))
-    return InputArithmetic(float(np.abs(factor).max()), float(np.abs(offset).max()), words)
+def has_learned(layer: Any) -> bool:
+    """Return whether a layer computes with learned weights, which a Normalization's mean and variance are not."""
+    return bool(layer.weights) and type(layer).__name__ != "Normalization"
 
 
-def join_channels(users: Sequence[Any]) -> Any:
-    """Return the operation that joins slices of one tensor again, as in a change from RGB to BGR; else None."""
-    joins = [after for user in users for after in user.outputs[0].consumers() if user.type in ("StridedSlice", "Split")]
-    same = len(users) > 1 and len(joins) == len(users) and len({join.name for join in joins}) == 1
-    return joins[0] if same and joins[0].type in ("Pack", "ConcatV2") else None
+def advance(
+    graph: TracedGraph, operation: Any, at: dict[str, Road], layers: dict[str, str], learned: Collection[str]
+) -> Road | None:
+    """Return the road behind an operation; None where it ends there."""
+    if operation.type in KEEPING:
+        data = operation.inputs[1 if operation.type == "Split" else 0]
+        return at.get(data.name)
+    if operation.type in JOINING:
+        return join_roads([at.get(one.name) for one in operation.inputs if one.dtype.is_floating or one.name in at])
+    if operation.type not in ARITHMETIC or "batchnorm" in operation.name:  # the scope of tf.nn.batch_normalization
+        return None
+    if find_layer(operation.name, layers) in learned:
+        return None
+    tensor = next(one for one in operation.inputs if one.name in at)
+    pair = read_factor(graph, operation, tensor)
+    if pair is None:
+        return None
+    road, (factor, offset) = at[tensor.name], pair
+    try:
+        factor, offset = road.factor * factor, road.offset * factor + offset
+    except ValueError:  # constants for other numbers of channels
+        return None
+    return Road(factor, offset, (*road.where, format_operation(operation, layers)))
+
+
+def join_roads(roads: Sequence[Road | None]) -> Road | None:
+    """Return the road behind a concatenation: of one road with itself, or of channels that were computed apart."""
+    known = [road for road in roads if road is not None]
+    if len(known) < len(roads):
+        return None
+    if len({road.key for road in known}) == 1:
+        return known[0]
+    if any(road.plain for road in known) or len({find_span(road) for road in known}) > 1:
+        return None
+    pairs = [np.broadcast_arrays(road.factor, road.offset) for road in known]
+    factor, offset = (np.concatenate(sides) for sides in zip(*pairs, strict=True))
+    return Road(factor, offset, tuple(name for road in known for name in road.where))
 
 
 def read_factor(graph: TracedGraph, operation: Any, tensor: Any) -> tuple[Any, Any] | None:
@@ -86,15 +233,29 @@ def read_factor(graph: TracedGraph, operation: Any, tensor: Any) -> tuple[Any, A
         return None
     values = constant.astype(np.float64).reshape(-1)
     if operation.type == "Mul":
-        return values, 0.0
+        return values, np.zeros(1)
     if operation.type == "RealDiv":
-        return (1 / values, 0.0) if left is tensor and values.all() else None
+        return (1 / values, np.zeros(1)) if left is tensor and values.all() else None
     if operation.type == "Sub":
-        return (1.0, -values) if left is tensor else (-1.0, values)
-    return 1.0, values
+        return (np.ones(1), -values) if left is tensor else (-np.ones(1), values)
+    return np.ones(1), values
 
 
 def format_operation(operation: Any, layers: dict[str, str]) -> str:
     """Return the Keras layer of an operation, such as "Rescaling layer 'rescaling'", or the operation itself."""
     name = find_layer(operation.name, layers)
-    return f"{layers[name]} layer {name!r}" if name else f"{operation.type} {operation.name!r}"
+    own = operation.name.replace("StatefulPartitionedCall/", "")
+    return f"{layers[name]} layer {name!r}" if name else f"{operation.type} {own!r}"
+
+
+def format_span(span: Span) -> str:
+    """Return a span as 0…255."""
+    return f"{span[0]:g}…{span[1]:g}".replace("-", "−")
+
+
+def format_road(road: Road) -> str:
+    """Return a road's arithmetic: input * 0.5 + 3."""
+    sides = [", ".join(f"{value:.6g}" for value in side[:4]) for side in (road.factor, road.offset)]
+    if max(map(len, (road.factor, road.offset))) > 1:
+        sides = [f"[{side}]" for side in sides]
+    return f"input * {sides[0]} + {sides[1]}"

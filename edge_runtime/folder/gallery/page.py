@@ -40,12 +40,12 @@ FACTS = {  # key: label, in the order of the header; other facts follow under th
     "started": "Started",
     "version": "edge-seg",
 }
-NOTICE = "intended_use"  # shown as a line of its own
+NOTICES = ("intended_use", "warning")  # each shown as a line of its own
 PATHS = ("sprite", "mask", "overlay")  # the columns that hold paths, which the page needs as URLs
 
 
 def write_gallery(path: Path, rows: Sequence[Mapping[str, str]], facts: Mapping[str, object]) -> None:
-    """Write the page whole or not at all; the keys of `facts` are those of FACTS, `intended_use`, and any others."""
+    """Write the page whole or not at all; the keys of `facts` are those of FACTS and NOTICES, and any others."""
     # File names that are not UTF-8 reach the header as lone surrogates, which UTF-8 cannot carry.
     write_file(path, to_page(rows, facts).encode("utf-8", "xmlcharrefreplace"))
 
@@ -77,14 +77,14 @@ def to_url(path: str) -> str:
 
 
 def to_notice(facts: Mapping[str, object]) -> str:
-    """Return the line with the intended use; "" where there is none."""
-    text = facts.get(NOTICE)
-    return f'<p class="notice">{html.escape(str(text))}</p>' if text else ""
+    """Return the lines with the intended use and a warning, where there are such."""
+    texts = [str(facts[key]) for key in NOTICES if facts.get(key)]
+    return "".join(f'<p class="notice">{html.escape(text)}</p>' for text in texts)
 
 
 def to_facts(facts: Mapping[str, object]) -> str:
     """Return the header's facts."""
-    keys = [key for key in FACTS if key in facts] + [key for key in facts if key not in FACTS and key != NOTICE]
+    keys = [key for key in FACTS if key in facts] + [key for key in facts if key not in FACTS and key not in NOTICES]
     return "".join(to_fact(key, facts[key]) for key in keys if facts[key] not in (None, ""))
 
 

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from edge_runtime.contract.fields import Contract
 
 
+ASSUMED_INPUT = (
+    "which values the model's input takes was assumed when it was converted; its masks may be wrong until it is "
+    "converted with scale and offset, or checked with true masks"
+)
+
+
 @dataclass(frozen=True)
 class Counts:
     """How many inputs a run had, how many were segmented, failed, or kept."""
@@ -33,6 +39,7 @@ def describe_run(
         "versions": facts["versions"],
         "model": {"id": model.id, "version": model.version, "sha256": model.sha256, "path": str(args.model or "")},
         "threshold": facts["threshold"],
+        "input_scale_from": contract.input.scale_from,
         "intended_use": contract.intended_use,
         "engine": {"asked": args.engine, "used": engine["name"], "reason": facts["reason"]},
         "threads": engine["threads"],
@@ -67,4 +74,5 @@ def describe_page(facts: dict[str, Any]) -> dict[str, Any]:
         "started": facts["started"],
         "version": facts["versions"]["edge-seg"],
         "intended_use": facts["intended_use"],
+        "warning": ASSUMED_INPUT if facts["input_scale_from"] == "assumed" else "",
     }

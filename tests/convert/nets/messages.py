@@ -18,7 +18,10 @@ FACTS = SourceFacts(
     classes=None,
     scale=1 / 255,
     offset=0.0,
+    intensity="bit-depth",
+    scale_from="assumed",
     scale_why="",
+    scale_conflict="",
     weights=0,
     kernels=0,
     layers=(),
@@ -32,7 +35,6 @@ def make_facts(**facts: Any) -> SourceFacts:
 
 
 def make_request(path: Path, **options: Any) -> ConversionRequest:
-    names = ("input_size", "activation", "scale", "offset", "mask", "classes")
-    return ConversionRequest(
-        **{"model": str(path), "trust": "", "labelled": False, "images": (), **dict.fromkeys(names), **options}
-    )
+    names = ("input_size", "activation", "scale", "offset", "intensity", "mask", "classes")
+    fixed = {"model": str(path), "trust": "", "scale_from": "", "labelled": False, "images": (), "trial": False}
+    return ConversionRequest(**{**fixed, **dict.fromkeys(names), **options})

@@ -34,7 +34,7 @@ from convert.source.answers import draw_images
 from convert.source.load.keras_model import load_model
 from convert.source.process import SourceFacts
 from convert.source.process_main import convert_here
-from convert.source.trace.input_scaling import choose_scale
+from convert.source.trace.input_scaling import choose_scaling
 from convert.source.trace.traced_graph import trace_graph
 from convert.stamp.contract_file import Settings, build_contract, read_settings
 from convert.verify.audit import audit_model
@@ -226,10 +226,12 @@ def test_a_word_in_the_contract_file_decides(tmp_path: Path) -> None:
 def test_the_models_own_scaling_is_found(tmp_path: Path, name: str, scale: float, words: str) -> None:
     """Whatever a graph begins with, the contract's scale is for what it eats: 0...255 or 0...1."""
     (tmp_path / "work").mkdir()
-    loaded = load_model(save(lambda: zoo_odd.build_scaled(name), tmp_path), tmp_path / "work")
-    found, offset, why = choose_scale(loaded, trace_graph(loaded))
-    assert (found, offset) == (pytest.approx(scale), 0.0)
-    assert re.search(words, why), why
+    path = save(lambda: zoo_odd.build_scaled(name), tmp_path)
+    loaded = load_model(path, tmp_path / "work")
+    found = choose_scaling(make_request(path), loaded, trace_graph(loaded))
+    assert (found.scale, found.offset, found.conflict) == (pytest.approx(scale), 0.0, "")
+    assert found.source == ("assumed" if name == "nothing" else "graph")
+    assert re.search(words, found.why), found.why
 
 
 def test_a_saved_model_with_two_outputs_and_its_own_scaling(tmp_path: Path) -> None:

@@ -73,14 +73,14 @@ def build_bicubic() -> Any:
 
 
 SCALES = [  # the preprocessing, the contract's scale, and the words for it
-    ("nothing", 1 / 255, "no scaling found"),
-    ("rescaling", 1.0, r"scales 0\.\.\.255 itself \(Rescaling layer 'rescaling\w*'\)"),
-    ("rescaling-of-ones", 1 / 255, r"own Rescaling layer 'rescaling\w*' takes 0\.\.\.1"),
-    ("normalization-of-255", 1.0, "itself .Normalization layer"),
-    ("normalization-of-1", 1 / 255, r"own Normalization layer 'normalization\w*' takes"),
-    ("caffe", 1.0, "itself .BiasAdd"),
-    ("torch", 1.0, "itself .RealDiv"),
-    ("tf", 1.0, "itself .RealDiv"),
+    ("nothing", 1 / 255, "assumed: nothing in the model says"),
+    ("rescaling", 1.0, r"proved: Rescaling layer 'rescaling\w*' takes 0…255"),
+    ("rescaling-of-ones", 1 / 255, r"Rescaling layer 'rescaling\w*' takes 0…1$"),
+    ("normalization-of-255", 1.0, "Normalization layer .* takes 0…255"),
+    ("normalization-of-1", 1 / 255, r"Normalization layer 'normalization\w*' takes 0…1$"),
+    ("caffe", 1.0, "proved: BiasAdd .* takes 0…255"),
+    ("torch", 1.0, "proved: RealDiv .* takes 0…255"),
+    ("tf", 1.0, "proved: RealDiv .* takes 0…255"),
     ("uint8", 1.0, "uint8"),
 ]
 

@@ -25,6 +25,7 @@ SCORES = [
     },
 ]
 REPORT: dict[str, Any] = {
+    "warnings": [],
     "format": "edge-seg-conversion/2",
     "model": {"id": "net", "version": "3", "sha256": "b" * 64},
     "recipe": "drq",
@@ -64,7 +65,7 @@ REPORT: dict[str, Any] = {
     "source": {"sha256": "a" * 64, "versions": {"keras": "3.15.1"}},
     "kind": "keras",
     "input": {"colour": "grey", "shape": [1, 192, 192, 1], "dtype": "float32", "scale": 1 / 255, "offset": 0.0,
-              "why": "no scaling found"},
+              "intensity": {"images": "bit-depth", "series": "slice-min-max"}, "why": "nothing says"},
     "output": {"activation": "sigmoid", "shape": [1, 192, 192, 1], "dtype": "float32", "labels": [{"name": "lesion"}]},
     "threshold": {"value": 0.5, "from": "default"},
     "notes": ["rebuilt in float32"],

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from messages import make_facts
 
-from convert.stamp.contract_file import Settings, build_contract, find_settings, read_settings
+from convert.stamp.contract_file import (
+    KEYS,
+    Settings,
+    build_contract,
+    choose_labels,
+    find_settings,
+    read_settings,
+)
 from edge_runtime.errors import ContractError
 
 
@@ -36,7 +44,7 @@ def test_what_is_said_is_taken(tmp_path: Path) -> None:
     contract = build(settings)
     assert (contract.model.id, contract.model.version, contract.threshold.from_) == ("a", "2", "validation")
     assert contract.output.labels[0].name == "cyst"
-    assert contract.quality == {"n": 2, "split": "s", "dice": 0.5}
+    assert contract.quality == {"n": 2, "split": "s", "dice": 0.5, "series": None}
     assert find_settings(tmp_path / "other.keras") == Settings()
 
 
@@ -67,3 +75,56 @@ def test_mistakes_are_named(tmp_path: Path, text: str, words: str) -> None:
         build(read_settings(path))
     assert words in str(caught.value), caught.value
     assert str(caught.value).startswith(str(path))
+
+
+def test_the_page_has_every_key_and_its_toml_is_read(tmp_path: Path) -> None:
+    """docs/contract.md names each key of a contract file, and each of its TOML examples gives a contract."""
+    page = (Path(__file__).parents[3] / "docs" / "contract.md").read_text("utf-8")
+    rows = [line.split("|")[1] for line in page.split("##")[1].splitlines() if "|" in line]
+    keys = re.findall(r"`(\w+)`", " ".join(rows))
+    assert set(KEYS) == set(keys) - {"key"}
+    for example in re.findall(r"```toml\n(.*?)```", page, re.S):
+        path = tmp_path / "c.toml"
+        path.write_text(example)
+        assert len(read_settings(path).labels or ()) == 3
+    table = page.split("| trained on |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| [^|]+ \| `([^`]+)` \| `([^`]+)` \| (?:`([^`]+)`)? ?\|$", table, re.M)
+    assert len(rows) == 6
+    for scale, offset, intensity in rows:
+        path.write_text(f"scale = {scale}\noffset = {offset}\n" + (f"intensity = {intensity}\n" if intensity else ""))
+        read_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("scale = 0", "'scale' is 0, not above 0"),
+        ("scale = [1.0, 'a', 2.0]", "'scale' is not a number, or a list of numbers"),
+        ("offset = nan", "not a finite number"),
+        ("intensity = 'zscore'", "did you mean 'z-score'?"),
+        ("intensity = {percentiles = [99, 1]}", "ascending order"),
+        ("intensity = {picture = 'z-score'}", "{percentiles} or {window}"),
+        ("channels = ['a', 'a']", "has a name twice"),
+        ("acquisition = {weighting = 'T1'}", "'acquisition.modality' is missing"),
+        ("acquisition = {modality = 'MR', contrast = 'perhaps'}", "not one of yes, no"),
+        ("quality = {n = 2, split = 's', when = 2026-01-01}", "'quality.when' is datetime.date"),
+        ("quality = {n = 2, split = 's', series = {count = 0, false_ml_max = 1}}", "'quality.series.count' is 0"),
+        ("labels = [{name = 'a', colour = [1, 2, 300]}]", "300"),
+        ("intended_use = ''", "'intended_use' is not a printable text"),
+    ],
+)
+def test_what_no_contract_can_have_is_refused_before_a_conversion(tmp_path: Path, text: str, words: str) -> None:
+    """Reading the file already refuses it: no model is loaded for nothing."""
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    with pytest.raises(ContractError) as caught:
+        read_settings(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert words in str(caught.value)
+
+
+def test_labels_without_colours_take_them_from_the_palette() -> None:
+    """The background is black, and no two lesions look alike."""
+    labels = choose_labels(Settings(labels=[{"name": name} for name in "abcd"]), 4, "softmax")
+    assert labels[0].colour == (0, 0, 0)
+    assert len({label.colour for label in labels}) == 4
