@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.quantize.calibration_images import CalibrationSet, find_calibration, refuse_overlap
+from convert.report.contract_template import make_template
 from convert.report.json_report import describe_useless, to_report
 from convert.report.output_files import plan_outputs, write_outputs
 from convert.report.table import to_table
@@ -23,7 +24,6 @@ from convert.source.work_folder import open_work_folder
 from convert.stamp.contract_file import Settings, build_contract, find_settings, read_settings
 from convert.stamp.flag_limits import choose_flag_limits
 from convert.stamp.golden_vectors import make_golden
-from convert.stamp.template import make_template
 from convert.verify.audit import Audit
 from convert.verify.check_images import CheckImages, find_check_images
 from convert.verify.compare_on_images import ImageSetCheck, ReferenceImages

@@ -154,7 +154,25 @@ def format_verdict(result: Result, status: str, key: str | None) -> Text:
         return ("The model could not be measured: no run of it succeeded.",)
     prefix = "Indicated, but not certain: " if status == "inconclusive" else ""
     speed, size, change = format_speed(result, key), format_size(result, key), format_accuracy_change(result, key)
-    return compose("{}{}{}{}{}.", prefix, get_name(result, key), speed, size, change)
+    useless = format_useless(result, key)
+    return compose("{}{}{}{}{}{}.", useless, prefix, get_name(result, key), speed, size, change)
+
+
+def format_useless(result: Result, key: str) -> Text:
+    """Return that the original scores no better than an empty mask against true masks; nothing where it does."""
+    scored = find_scores(result, key)
+    original = find(result, f"accuracy.{scored}.difference.against") or scored
+    entry = f"accuracy.{original}"
+    iou, rows = find_number(result, f"{entry}.mean_iou.value"), find(result, f"{entry}.per_image") or []
+    if find(result, f"{entry}.against") != "masks" or iou is None or any("tn" not in row for row in rows):
+        return ()
+    free, lesion = (sum(row[a] + row[b] for row in rows) for a, b in (("tn", "fp"), ("tp", "fn")))
+    empty = free / (free + lesion) / 2 if lesion else math.nan  # background's IoU, and 0 of the lesion
+    if not iou <= empty:
+        return ()
+    against = derive(format_score(empty), empty, f"mean IoU of empty masks: {entry}.per_image", f"{entry}.per_image")
+    words = "{} is no better than an empty mask: mean IoU {} against {}. "
+    return compose(words, get_name(result, original), quote(result, f"{entry}.mean_iou.value", format_score), against)
 
 
 def format_speed(result: Result, key: str) -> Text:

@@ -527,3 +527,18 @@ def test_the_method_page_states_the_constants_of_the_code() -> None:
     ):
         assert words in text, words
     assert first_page.NOTICE.startswith("Not a medical device")
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_an_original_that_finds_nothing_is_said_first(empty: bool) -> None:
+    """Scored no better than an empty mask, whose mean IoU is half the share of background, that begins the verdict."""
+    result = draw_result()
+    entry = result["accuracy"][FP32]
+    if empty:
+        for row in entry["per_image"]:
+            row.update(tp=0, fp=row["fp"] + row["tp"] // 2, fn=row["fn"] + row["tp"])
+        rows = entry["per_image"]
+        background = sum(row["tn"] for row in rows) / sum(row["tn"] + row["fp"] + row["fn"] for row in rows)
+        entry["mean_iou"]["value"] = background / 2
+    verdict = to_plain(report_of(result).first.verdict)
+    assert ("is no better than an empty mask: mean IoU 0.4" in verdict) is empty

@@ -20,7 +20,7 @@ from convert.__main__ import main
 from convert.report import output_files
 from convert.report.markdown import to_markdown
 from convert.search import job
-from convert.source.answers import FOLDER, find_output
+from convert.source.answers import FOLDER, name_output
 from convert.source.process import ConversionRequest, SourceFacts, read_result
 from convert.verify.check_images import CheckImage, CheckImages
 from convert.verify.compare_on_images import ReferenceImages
@@ -424,7 +424,7 @@ def test_several_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         paths = [tmp_path / f"{what}{i}.png" for what in ("image", "mask")]
         cv2.imwrite(str(paths[0]), np.full((8, 8), 20 * i, np.uint8))
         cv2.imwrite(str(paths[1]), truth)
-        np.save(find_output(tmp_path, i), keras[i : i + 1])
+        np.save(name_output(tmp_path / FOLDER, i), keras[i : i + 1])
         cases.append(CheckImage(paths[0], paths[0].name, paths[1]))
 
     def answer(tensor: Any) -> Any:  # the image's brightness tells which it is; label 1 is never answered

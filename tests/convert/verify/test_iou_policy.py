@@ -17,7 +17,9 @@ def make_check(
 ) -> ImageSetCheck:
     scores = (Score("mean_iou", 0.8, 0.8, 0.8 - drop, drop, low, high),)
     same = Agreement(0.0, 1.0)
-    return ImageSetCheck("masks", images, lesions, ("background", "lesion"), absent, scores, same, same, (), (), (), ())
+    return ImageSetCheck(
+        "masks", images, lesions, ("background", "lesion"), absent, scores, same, same, (), (), (), (), 0.5
+    )
 
 
 def test_the_drop_itself_decides_and_the_interval_says_how_surely() -> None:
