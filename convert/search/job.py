@@ -108,7 +108,7 @@ def refuse_conflict(options: ConversionOptions, facts: SourceFacts) -> None:
     """Raise AuditError where something contradicts the input's scale and that is not allowed."""
     if facts.scale_conflict and INPUT_SCALE not in options.allow:
         why = f"{INPUT_SCALE}: {facts.scale_conflict}"
-        fix = f"set scale and offset in the --contract file, or --allow {INPUT_SCALE}"
+        fix = f"correct the model or the --contract file, or --allow {INPUT_SCALE}"
         raise AuditError(str(options.model), why, fix)
 
 

@@ -161,7 +161,7 @@ def format_verdict(result: Result, status: str, key: str | None) -> Text:
 def format_useless(result: Result, key: str) -> Text:
     """Return that the original scores no better than an empty mask against true masks; nothing where it does."""
     scored = find_scores(result, key)
-    original = find(result, f"accuracy.{scored}.difference.against") or scored
+    original = str(find(result, f"accuracy.{scored}.difference.against") or scored)
     entry = f"accuracy.{original}"
     iou, rows = find_number(result, f"{entry}.mean_iou.value"), find(result, f"{entry}.per_image") or []
     if find(result, f"{entry}.against") != "masks" or iou is None or any("tn" not in row for row in rows):
