@@ -27,6 +27,7 @@ KEEPING |= {"StridedSlice", "Slice", "Split", "SplitV", "Unpack", "GatherV2", "R
 KEEPING |= {"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea", "ScaleAndTranslate"}
 KEEPING |= {"ImageProjectiveTransformV3", "MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D", "Mean", "Max", "Min"}
 KEEPING |= {"SpaceToDepth", "DepthToSpace", "SpaceToBatchND", "BatchToSpaceND", "ClipByValue", "Roll", "EnsureShape"}
+LIMITING = {"Maximum", "Minimum", "Relu"}
 JOINING = {"ConcatV2", "Pack"}
 ARITHMETIC = {"Mul", "AddV2", "Add", "Sub", "RealDiv", "BiasAdd"}
 ASIDE = {"Shape", "Size", "Rank", "Assert"}  # no road: they pass no values on
@@ -48,6 +49,7 @@ class Road:
     factor: Numbers = field(default_factory=lambda: np.ones(1))
     offset: Numbers = field(default_factory=lambda: np.zeros(1))
     where: tuple[str, ...] = ()
+    span: Span | None = None  # the values that it is made for: of its longest part that fits some
 
     @property
     def key(self) -> tuple[bytes, bytes]:
@@ -80,17 +82,16 @@ def choose_scaling(request: ConversionRequest, loaded: LoadedModel, graph: Trace
     `conflict` is set where roads want different values, a constant fits no known ones, or the user says otherwise.
     """
     roads = find_roads(loaded, graph)
-    spans = [find_span(road) for road in roads]
     proven, conflict = (0.0, PIXELS) if loaded.dtype == "uint8" else None, ""
     where = "its input, which is uint8," if proven else ""
-    for road, span in zip(roads, spans, strict=True):
-        if span is None:
+    for road in roads:
+        if road.span is None:
             continue
-        if proven is not None and proven != span:
-            conflict = f"{where} takes {format_span(proven)}, {road} takes {format_span(span)}"
+        if proven is not None and proven != road.span:
+            conflict = f"{where} takes {format_span(proven)}, {road} takes {format_span(road.span)}"
         else:
-            proven, where = span, where or str(road)
-    unknown = next((road for road, span in zip(roads, spans, strict=True) if span is None), None)
+            proven, where = road.span, where or str(road)
+    unknown = next((road for road in roads if road.span is None), None)
     if is_told(request):
         told = find_told(request, proven)
         if proven is not None and not conflict and not agrees(told, request.intensity, proven):
@@ -141,24 +142,25 @@ def describe_told(told: tuple[Factor, Factor]) -> str:
     return f"values from {offset.min():.6g} to {(PIXELS * scale + offset).max():.6g}"
 
 
-def find_span(road: Road) -> Span | None:
-    """Return the values that a road's arithmetic is made for; None where it fits none."""
+def find_span(factor: Numbers, offset: Numbers) -> Span | None:
+    """Return the values that input * factor + offset is made for; None where it fits none."""
     for span in SPANS:
-        ends = np.sort([road.factor * end + road.offset for end in span], axis=0)  # negative factors invert
+        ends = np.sort([factor * end + offset for end in span], axis=0)  # negative factors invert
         for target in TARGETS:
             width = target[1] - target[0]
             if target == (-0.5, 0.5) and span[0] < 0:
                 continue  # half of -1…1 is no preprocessing that is in use
             if all((np.abs(end - right) <= TOLERANCE * width).all() for end, right in zip(ends, target, strict=True)):
                 return span
-    if not road.factor.all() or not road.offset.any():
+    if not factor.all() or not offset.any():
         return None
-    mean, deviation = -road.offset / road.factor, 1 / np.abs(road.factor)
-    only_mean = bool((road.factor == 1).all())
+    mean, deviation = -offset / factor, 1 / np.abs(factor)
     for low, high in STANDARDIZED:
-        share = deviation / (high - low)
-        spread = only_mean or bool(((share >= MIN_DEVIATION) & (share <= MAX_DEVIATION)).all())
-        if spread and (mean > low).all() and (mean < high).all():
+        width = high - low
+        # Of a mean alone nothing says the deviation, but black images have no preprocessing.
+        share = (mean - low) / width / 2 if (factor == 1).all() else deviation / width
+        within = (mean > low) & (mean < high) & (share >= MIN_DEVIATION) & (share <= MAX_DEVIATION)
+        if within.all():
             return low, high
     return None
 
@@ -193,8 +195,13 @@ def advance(
     if operation.type in KEEPING:
         data = operation.inputs[1 if operation.type == "Split" else 0]
         return at.get(data.name)
+    if operation.type in LIMITING:
+        others = [one for one in operation.inputs if one.name not in at]
+        fixed = all(read_constant(graph, one) is not None for one in others)
+        return at[next(one.name for one in operation.inputs if one.name in at)] if fixed else None
     if operation.type in JOINING:
-        return join_roads([at.get(one.name) for one in operation.inputs if one.dtype.is_floating or one.name in at])
+        data = [one for one in operation.inputs if one.name in at or read_constant(graph, one) is None]
+        return join_roads([at.get(one.name) for one in data])
     if operation.type not in ARITHMETIC or "batchnorm" in operation.name:  # the scope of tf.nn.batch_normalization
         return None
     if find_layer(operation.name, layers) in learned:
@@ -208,7 +215,10 @@ def advance(
         factor, offset = road.factor * factor, road.offset * factor + offset
     except ValueError:  # constants for other numbers of channels
         return None
-    return Road(factor, offset, (*road.where, format_operation(operation, layers)))
+    span = find_span(factor, offset)
+    if road.span not in (None, span):  # what follows preprocessing may be the net's own
+        return Road(factor, offset, road.where, road.span)
+    return Road(factor, offset, (*road.where, format_operation(operation, layers)), span)
 
 
 def join_roads(roads: Sequence[Road | None]) -> Road | None:
@@ -218,11 +228,11 @@ def join_roads(roads: Sequence[Road | None]) -> Road | None:
         return None
     if len({road.key for road in known}) == 1:
         return known[0]
-    if any(road.plain for road in known) or len({find_span(road) for road in known}) > 1:
+    if any(road.plain for road in known) or len({road.span for road in known}) > 1:
         return None
     pairs = [np.broadcast_arrays(road.factor, road.offset) for road in known]
     factor, offset = (np.concatenate(sides) for sides in zip(*pairs, strict=True))
-    return Road(factor, offset, tuple(name for road in known for name in road.where))
+    return Road(factor, offset, tuple(name for road in known for name in road.where), known[0].span)
 
 
 def read_factor(graph: TracedGraph, operation: Any, tensor: Any) -> tuple[Any, Any] | None:

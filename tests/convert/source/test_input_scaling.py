@@ -72,12 +72,18 @@ def list_proofs() -> dict[str, tuple[Callable[[Any], Any], tuple[float, float]]]
         "centred": (rescale(2.0, -1.0), one),
         "from-centred": (rescale(127.5, 127.5), (-1.0, 1.0)),
         "16-bit": (rescale(1 / 65535), (0.0, 65535.0)),
+        "clipped": (lambda x: rescale(1 / 255)(keras.ops.clip(x, 0, 200)), eight),
+        "gate-behind": (lambda x: layers.Activation("hard_silu")(rescale(1 / 255)(x)), eight),
+        "torch-mode": (lambda x: keras.applications.densenet.preprocess_input(layers.Concatenate()([x, x, x])), eight),
+        "caffe-mode": (lambda x: keras.applications.vgg16.preprocess_input(layers.Concatenate()([x, x, x])), eight),
+        "dropped-out": (lambda x: rescale(1 / 255)(layers.RandomFlip()(layers.Dropout(0.2)(x))), eight),
     }  # fmt: skip
 
 
 PROOFS = ("second-user", "resizing", "padding", "cropping", "repeated", "reshaped", "pooled", "upsampled", "permuted",
           "nested", "adapted", "by-channel", "128", "inverted", "to-255", "centred", "from-centred",
-          "16-bit")  # fmt: skip
+          "16-bit", "clipped", "gate-behind", "torch-mode", "caffe-mode",
+          "dropped-out")  # fmt: skip
 
 
 def find(model: Any, tmp_path: Path, **options: Any) -> InputScaling:
