@@ -60,6 +60,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--trust-custom", metavar="MODULE", default="", help="import custom layers from MODULE, which runs its code"
     )
+    parser.add_argument("--signature", metavar="NAME", help="of a SavedModel with several (default: serving_default)")
     parser.add_argument("--allow", metavar="FINDING", action="append", default=[], help="accept a finding of the audit")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     parser.add_argument("--markdown", action="store_true", help="write the report as OUT.md too")

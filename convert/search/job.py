@@ -76,4 +76,5 @@ def make_request(options: ConversionOptions, settings: Settings, images: CheckIm
         classes=classes if isinstance(classes, (str, bool)) else None,
         labelled=settings.labels is not None,
         images=tuple(str(item.image) for item in images.images) if images is not None else (),
+        signature=options.signature,
     )

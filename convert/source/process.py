@@ -46,6 +46,7 @@ class ConversionRequest:
     classes: str | bool | None  # the name of the output that classifies the image; False: none
     labelled: bool  # the user named the labels
     images: tuple[str, ...]  # to save the model's outputs for
+    signature: str | None = None  # of a SavedModel
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def convert_here(work: Path, request: ConversionRequest) -> SourceFacts:
             raise ModelError(
                 "conversion", f"it needs {package}, which is not installed", "pip install 'edge-seg[convert]'"
             )
-    loaded = load_model(Path(request.model), work, request.input_size, request.trust)
+    loaded = load_model(Path(request.model), work, request.input_size, request.trust, request.signature)
     if loaded.dtype not in ("float32", "uint8"):
         raise ModelError(request.model, f"its input is {loaded.dtype}, not float32 or uint8")
     graph = trace_graph(loaded)

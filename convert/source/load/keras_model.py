@@ -38,7 +38,9 @@ MAX_UNROLLED_STEPS = 64  # of a recurrent layer
 NOT_FLOAT32 = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
 
 
-def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trust: str = "") -> LoadedModel:
+def load_model(
+    path: Path, work: Path, size: tuple[int, ...] | None = None, trust: str = "", signature: str | None = None
+) -> LoadedModel:
     """Return the model at `path`, after checking that it cannot run code; `work` is a folder for a copy of it.
 
     Raises:
@@ -47,7 +49,11 @@ def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trus
     """
     kind = find_kind(path)
     if kind == "saved_model":
-        return load_graph(path, size)
+        return load_graph(path, work, size, signature)
+    if signature is not None:
+        raise UsageError(
+            f"--signature {signature}", f"{path} is no SavedModel: only those have signatures", "leave it out"
+        )
     config = read_config(path, kind)
     modern = modernize_config(path, config)
     objects = list_objects(path, modern)
