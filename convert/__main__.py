@@ -17,6 +17,7 @@ from convert.quantize.recipes import RECIPES
 from convert.search.options import AUTO, TARGETS
 from edge_runtime.errors import UsageError
 from edge_runtime.system.command import Parser, run_command_line
+from edge_runtime.system.terminal import print_message, print_output
 
 from .conversion import convert_model
 
@@ -98,11 +99,11 @@ def run(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name not in own}
 
     def say(text: str) -> None:
-        print(f"{PROGRAM}: {text}", file=sys.stderr)
+        print_message(PROGRAM, text)
 
     done = convert_model(options.model, input_size=size or None, say=say, **given)
-    print(json.dumps(done.report, indent=1) if options.json else done.table)
-    print(f"{PROGRAM}: wrote {done.path} and {done.report_path}", file=sys.stderr)
+    print_output(json.dumps(done.report, indent=1) if options.json else done.table)
+    print_message(PROGRAM, f"wrote {done.path} and {done.report_path}")
     return 0
 
 
