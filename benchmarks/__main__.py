@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import EdgeSegError, UsageError, printable
+from edge_runtime.errors import EdgeSegError, UsageError
 from edge_runtime.system.command import run_command_line
-from edge_runtime.system.terminal import StatusLine
+from edge_runtime.system.terminal import StatusLine, print_message, print_output
 
 from .options import PROGRAM, make_parser, strip_folders
 
@@ -57,9 +57,9 @@ def run_benchmark(args: argparse.Namespace, given: Sequence[str]) -> int:
     finally:
         line.clear()
     result = write_result(out / "result.json", result)
-    print(render_summary(result), flush=True)
+    print_output(render_summary(result))
     for path in [out / "result.json", *(write_report(result, out) if write_report else [])]:
-        print(f"{PROGRAM}: wrote {path}", file=sys.stderr)
+        print_message(PROGRAM, f"wrote {path}")
     return print_validity(result)
 
 
@@ -83,7 +83,7 @@ def rewrite_report(args: argparse.Namespace) -> int:
         raise EdgeSegError(str(existing[0]), "it exists already", "choose another folder with -o, or --force")
     options = {name: getattr(args, name) for name in ("price", "studies_per_day", "slices_per_study", "claims")}
     for path in load_report()(result, out, **options):
-        print(f"{PROGRAM}: wrote {path}", file=sys.stderr)
+        print_message(PROGRAM, f"wrote {path}")
     if args.claims:
         print_claims(result, args.claims)
     return 0
@@ -98,18 +98,18 @@ def print_comparison(args: argparse.Namespace) -> int:
 
     results = [read_result(path) for path in args.results]
     comparison = compare_results(results)
-    print(render_comparison(comparison, "markdown" if args.markdown else "text"))
+    print_output(render_comparison(comparison, "markdown" if args.markdown else "text"))
     if args.claims:
         for path, result in zip(args.results, results, strict=True):
-            print(f"\n{path}")
+            print_output(f"\n{path}")
             print_claims(result, args.claims)
     if not args.gate:
         return 0
     failed, undecided = list_failed(comparison, args.gate), list_undecided(comparison, args.gate)
     for line in failed:
-        print(f"{PROGRAM}: gate failed: {printable(line)}", file=sys.stderr)
+        print_message(PROGRAM, f"gate failed: {line}")
     for line in undecided:
-        print(f"{PROGRAM}: gate undecided: {printable(line)}", file=sys.stderr)
+        print_message(PROGRAM, f"gate undecided: {line}")
     return EXIT_GATE if failed else EXIT_INCONCLUSIVE if undecided else 0
 
 
@@ -128,7 +128,7 @@ def print_throughput(args: argparse.Namespace) -> int:
         line.clear()
     if args.output:
         write_file(args.output, (json.dumps(result, indent=1) + "\n").encode())
-    print(render_table(result), flush=True)
+    print_output(render_table(result))
     return 0
 
 
@@ -137,14 +137,14 @@ def print_claims(result: dict[str, Any], path: Path) -> None:
     from benchmarks.verdicts.claims import check_claims
 
     for verdict in check_claims(result, path):
-        print(verdict)
+        print_output(str(verdict))
 
 
 def print_validity(result: dict[str, Any]) -> int:
     """Print the reasons why a run is not valid; return its exit status."""
     validity = result["validity"]
     for reason in validity["reasons"]:
-        print(f"{PROGRAM}: {validity['status']}: {printable(reason)}", file=sys.stderr)
+        print_message(PROGRAM, f"{validity['status']}: {reason}")
     return 0 if validity["status"] == "valid" else EXIT_INCONCLUSIVE
 
 

@@ -17,7 +17,7 @@ from convert.quantize.recipes import RECIPES
 from convert.search.options import AUTO, TARGETS
 from edge_runtime.errors import UsageError
 from edge_runtime.system.command import Parser, run_command_line
-from edge_runtime.system.terminal import print_output
+from edge_runtime.system.terminal import print_message, print_output
 
 from .conversion import convert_model, make_contract_template
 
@@ -63,6 +63,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--trust-custom", metavar="MODULE", default="", help="import custom layers from MODULE, which runs its code"
     )
+    parser.add_argument("--signature", metavar="NAME", help="of a SavedModel with several (default: serving_default)")
     parser.add_argument("--allow", metavar="FINDING", action="append", default=[], help="accept a finding of the audit")
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     parser.add_argument("--markdown", action="store_true", help="write the report as OUT.md too")
@@ -97,7 +98,9 @@ def run(options: argparse.Namespace) -> int:
         why = "sizes are positive, and --depth needs --input-size"
         raise UsageError(f"the size {' '.join(map(str, size))}", why)
     if options.contract_template:
-        print_output(make_contract_template(options.model, size or None, options.trust_custom).rstrip("\n"))
+        print_output(
+            make_contract_template(options.model, size or None, options.trust_custom, options.signature).rstrip()
+        )
         return 0
     if options.model is None:
         raise UsageError("no model", "nothing to convert", "give a .keras or .h5 file or a SavedModel folder")
@@ -105,11 +108,11 @@ def run(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name not in own}
 
     def say(text: str) -> None:
-        print(f"{PROGRAM}: {text}", file=sys.stderr)
+        print_message(PROGRAM, text)
 
     done = convert_model(options.model, input_size=size or None, say=say, **given)
-    print(json.dumps(done.report, indent=1) if options.json else done.table)
-    print(f"{PROGRAM}: wrote {done.path} and {done.report_path}", file=sys.stderr)
+    print_output(json.dumps(done.report, indent=1) if options.json else done.table)
+    print_message(PROGRAM, f"wrote {done.path} and {done.report_path}")
     return 0
 
 

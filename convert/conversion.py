@@ -73,6 +73,7 @@ def convert_model(
     allow: Collection[str] = (),
     force: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    signature: str | None = None,
 ) -> Conversion:
     """Convert a .keras, .h5 or SavedModel to a .tflite file with its contract inside and a JSON report beside it.
 
@@ -83,7 +84,8 @@ def convert_model(
     of 100 to 500 representative images for "int8", int8_io: that file's type of input and output. check: a folder of
     images to compare the original, its static FP32 file and the result on, masks: of their true masks, max_iou_drop:
     how much mean IoU the result may lose, sure: with the whole 95 % interval of its loss; the worst images are drawn
-    into a folder beside the file. markdown: write the report as Markdown too. `say` is called with progress messages.
+    into a folder beside the file. markdown: write the report as Markdown too. signature: of a SavedModel with several.
+    `say` is called with progress messages.
 
     Raises:
         EdgeSegError: its subclasses say what to do; AuditError where the file is refused, PolicyError where it loses
@@ -92,7 +94,7 @@ def convert_model(
     options = ConversionOptions(
         Path(path), recipe, to_path(out), input_size, to_path(contract), upsample, target, keep_float,
         to_path(choices), retune, to_path(calibrate), int8_io, to_path(check), to_path(masks), max_iou_drop, sure,
-        markdown, trust_custom, tuple(allow), force, say,
+        markdown, trust_custom, tuple(allow), force, say, signature,
     )  # fmt: skip
     check_options(options)
     find_kind(options.model)
@@ -127,7 +129,10 @@ def convert_model(
 
 
 def make_contract_template(
-    path: str | Path | None, input_size: tuple[int, ...] | None = None, trust_custom: str = ""
+    path: str | Path | None,
+    input_size: tuple[int, ...] | None = None,
+    trust_custom: str = "",
+    signature: str | None = None,
 ) -> str:
     """Return a contract file in TOML with what the model at `path` says filled in; without one, for any model.
 
@@ -138,7 +143,7 @@ def make_contract_template(
     model = Path(path)
     find_kind(model)
     request = ConversionRequest(
-        str(model), input_size, trust_custom, None, None, None, None, "", None, None, False, (), False
+        str(model), input_size, trust_custom, None, None, None, None, "", None, None, False, (), False, signature
     )
     with open_work_folder() as work:
         facts = run_source_process(work, request)

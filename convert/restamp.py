@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from convert.stamp.contract_file import Settings, read_settings
@@ -20,6 +21,7 @@ from edge_runtime.contract.tail import read_contract, split_tail, stamp_contract
 from edge_runtime.errors import OutputError
 from edge_runtime.system.command import Parser, run_command_line
 from edge_runtime.system.files import write_file
+from edge_runtime.system.terminal import print_message
 
 PROGRAM = "convert.restamp"
 
@@ -64,9 +66,7 @@ def restamp(file: Path, settings: Settings) -> bytes:
     contract = replace(contract, triage=renew_flag_limits(contract, settings), quality=quality, golden=None)
     flatbuffer, _ = split_tail(file.read_bytes())
     with tempfile.TemporaryDirectory() as work:
-        golden = make_golden(
-            flatbuffer, contract, Path(work), lambda text: print(f"{PROGRAM}: {text}", file=sys.stderr)
-        )
+        golden = make_golden(flatbuffer, contract, Path(work), partial(print_message, PROGRAM))
     return stamp_contract(flatbuffer, contract, golden)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from deploy.kit.manifest import Manifest
 from edge_runtime.errors import UsageError
 from edge_runtime.system.command import Parser, run_command_line, to_count, to_number
+from edge_runtime.system.terminal import print_message, print_output
 
 PROGRAM = "edge-deploy"
 
@@ -143,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
 
 def print_step(text: str) -> None:
     """Print on stderr which step begins."""
-    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+    print_message(PROGRAM, text)
 
 
 def describe_kit(manifest: Manifest) -> str:
@@ -157,8 +158,8 @@ def run_keygen(args: argparse.Namespace) -> int:
     from deploy.kit.keys import find_fingerprint, make_keys, read_public_key
 
     public = make_keys(args.out)
-    print(f"{args.out}: keep it secret, and a copy of it safe")
-    print(f"{public}: {find_fingerprint(read_public_key(public))}, for devices")
+    print_output(f"{args.out}: keep it secret, and a copy of it safe")
+    print_output(f"{public}: {find_fingerprint(read_public_key(public))}, for devices")
     return 0
 
 
@@ -167,7 +168,7 @@ def run_targets(args: argparse.Namespace) -> int:
     from deploy.kit.targets import TARGETS
 
     for target in TARGETS.values():
-        print(f"{target.name:<32} Python {target.python}  glibc {target.glibc}  {target.description}")
+        print_output(f"{target.name:<32} Python {target.python}  glibc {target.glibc}  {target.description}")
     return 0
 
 
@@ -179,7 +180,7 @@ def run_bundle(args: argparse.Namespace) -> int:
     options = KitOptions(args.model, find_target(args.target), args.key, args.out, args.wheel, args.wheels, args.lock,
                          not args.no_wheels, args.release, args.latency_ms, args.force)  # fmt: skip
     manifest = make_kit(options)
-    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, {describe_kit(manifest)}")
+    print_output(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, {describe_kit(manifest)}")
     return 0
 
 
@@ -196,7 +197,7 @@ def run_installer(args: argparse.Namespace) -> int:
     if args.key:
         write_durably(args.out.with_name(f"{args.out.name}.sig"), sign(args.key, data)[0])
     write_durably(args.out, data)
-    print(f"{hashlib.sha256(data).hexdigest()}  {args.out}")
+    print_output(f"{hashlib.sha256(data).hexdigest()}  {args.out}")
     return 0
 
 
@@ -209,9 +210,11 @@ def run_verify(args: argparse.Namespace) -> int:
     public = read_public_key(args.pub)
     manifest, digest = read_kit(args.kit, public)
     if args.json:
-        print(to_json(manifest).decode(), end="")
+        print_output(to_json(manifest).decode(), end="")
         return 0
-    print(f"{args.kit}: whole, and signed with {find_fingerprint(public)}\n{describe_kit(manifest)}\nkit {digest}")
+    print_output(
+        f"{args.kit}: whole, and signed with {find_fingerprint(public)}\n{describe_kit(manifest)}\nkit {digest}"
+    )
     return 0
 
 
@@ -228,9 +231,9 @@ def run_install(args: argparse.Namespace) -> int:
     steps = InstallSteps(Service(args.root), print_step)
     slot, changed = install_kit(args.kit, args.root, read_public_key(args.pub), steps, options)
     if args.json:
-        print(json.dumps(asdict(slot) | {"changed": changed}, indent=1))
+        print_output(json.dumps(asdict(slot) | {"changed": changed}, indent=1))
     else:
-        print(f"{slot.name} is current" if changed else f"{slot.name} is current already, from this very kit")
+        print_output(f"{slot.name} is current" if changed else f"{slot.name} is current already, from this very kit")
     return 0
 
 
@@ -240,7 +243,7 @@ def run_rollback(args: argparse.Namespace) -> int:
     from deploy.device.service import Service
 
     slot = roll_back(args.root, args.reason, InstallSteps(Service(args.root), print_step))
-    print(f"{slot.name} is current")
+    print_output(f"{slot.name} is current")
     return 0
 
 
@@ -249,7 +252,7 @@ def run_check(args: argparse.Namespace) -> int:
     from deploy.device.install import InstallSteps, check_root
     from deploy.device.service import Service
 
-    print(f"{check_root(args.root, InstallSteps(Service(args.root), print_step)).name} is current and healthy")
+    print_output(f"{check_root(args.root, InstallSteps(Service(args.root), print_step)).name} is current and healthy")
     return 0
 
 
@@ -258,7 +261,7 @@ def run_status(args: argparse.Namespace) -> int:
     from deploy.device.status import format_status, read_status
 
     status = read_status(args.root)
-    print(json.dumps(status, indent=1) if args.json else format_status(status))
+    print_output(json.dumps(status, indent=1) if args.json else format_status(status))
     return 0
 
 
@@ -272,10 +275,10 @@ def run_service(args: argparse.Namespace) -> int:
     check_settings(settings)
     if args.print:
         slot = find_slot(args.root, read_current(args.root))
-        print(to_unit(settings, slot.memory_bytes if slot else find_memory_limit(0, 0)), end="")
+        print_output(to_unit(settings, slot.memory_bytes if slot else find_memory_limit(0, 0)), end="")
         return 0
     for line in set_up_service(settings):
-        print(line)
+        print_output(line)
     return 0
 
 
@@ -287,10 +290,10 @@ def run_audit(args: argparse.Namespace) -> int:
         if args.facts is None:
             raise UsageError("audit record", "no run is given", "edge-deploy audit record OUT/run.json --root DIR")
         head = record_run(args.root, args.facts, args.names)
-        print(f"line {head.n}" if head else "recorded already")
+        print_output(f"line {head.n}" if head else "recorded already")
         return 0
     head, note = verify_log(args.root, parse_head(args.head) if args.head else None)
-    print(f"{args.root}: {head.n} lines, unbroken; head {head.n}:{head.hash}{f' ({note})' if note else ''}")
+    print_output(f"{args.root}: {head.n} lines, unbroken; head {head.n}:{head.hash}{f' ({note})' if note else ''}")
     return 0
 
 
@@ -306,7 +309,7 @@ def run_fleet_table(args: argparse.Namespace) -> int:
     for path, render in outs:
         write_durably(path, render(devices).encode())
     if not outs:
-        print(to_markdown(devices), end="")
+        print_output(to_markdown(devices), end="")
     return 0
 
 

@@ -76,6 +76,7 @@ def render_model(report: Report) -> list[str]:
     rows = [
         ("Source", f"{report['kind']}, {report['parameters']:,} parameters, {report['macs'] / 1e9:.3g} GMAC an image"),
         ("Input", f"{given['colour']} {format_shape(given['shape'])} {given['dtype']}, {format_scaling(given)}"),
+        ("Loaded with", report["isolation"]),
         ("Output", f"{output['activation']} {format_shape(output['shape'])} {output['dtype']}: {labels}"),
         ("Threshold", f"{threshold['value']:g} (from {threshold['from']})"),
     ]  # fmt: skip

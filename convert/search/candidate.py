@@ -92,7 +92,13 @@ def find_choice(job: Job, recipe: Recipe) -> LayoutChoice:
 
     source = job.contract.source
     facts: dict[str, Any] = {"model": source.sha256, "recipe": recipe.name, "upsample": options.upsample}
-    facts |= {"target": options.target, "kept": kept, "versions": source.versions, "shape": job.facts.input_shape}
+    facts |= {
+        "target": options.target,
+        "signature": options.signature,
+        "kept": kept,
+        "versions": source.versions,
+        "shape": job.facts.input_shape,
+    }
     return load_or_choose(make_cache_key(facts), measure, options.retune)
 
 

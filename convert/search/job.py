@@ -129,4 +129,5 @@ def make_request(options: ConversionOptions, settings: Settings, images: CheckIm
         labelled=settings.labels is not None,
         images=tuple(str(item.image) for item in images.images) if images is not None else (),
         trial=images is not None and images.masks,
+        signature=options.signature,
     )

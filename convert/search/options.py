@@ -44,6 +44,7 @@ class ConversionOptions:
     allow: tuple[str, ...]
     force: bool
     notify: Callable[[str], None]  # takes a message on progress
+    signature: str | None = None
 
     @property
     def recipes(self) -> list[str]:

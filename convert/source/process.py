@@ -50,7 +50,8 @@ class ConversionRequest:
     classes: str | bool | None  # the name of the output that classifies the image; False: none
     labelled: bool  # the user named the labels
     images: tuple[str, ...]  # to save the model's outputs for
-    trial: bool  # save those for the usual scalings of the input too: see `convert.source.trial`
+    trial: bool  # save those for the usual scalings of the input too: see answers.TRIALS
+    signature: str | None = None  # of a SavedModel
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class SourceFacts:
     layers: tuple[str, ...]  # names of its Keras layers
     notes: tuple[str, ...]
     versions: Mapping[str, str]
+    isolation: str = ""  # what the child could not do: see sandbox.py
 
     @property
     def input(self) -> InputSpec:
@@ -112,7 +114,7 @@ def from_data(kind: type[Message], data: Mapping[str, Any]) -> Message:
 
 
 def run_source_process(work: Path, request: ConversionRequest) -> SourceFacts:
-    """Run convert.source.process_main on a request in `work`; return what it found, or raise the error it met.
+    """Run convert.source.sandboxed_main on a request in `work`; return what it found, or raise the error it met.
 
     Raises:
         EdgeSegError: what the child raised; ModelError if it crashed or exceeded a limit.
@@ -120,7 +122,7 @@ def run_source_process(work: Path, request: ConversionRequest) -> SourceFacts:
     (work / "request.json").write_text(to_json(request))
     with (work / "noise.txt").open("wb") as noise:
         child = subprocess.Popen(
-            module_command("convert.source.process_main", work),
+            module_command("convert.source.sandboxed_main", work),
             stdin=subprocess.DEVNULL,
             stdout=noise,
             stderr=noise,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,8 +24,11 @@ from .loaded_model import LoadedModel
 from .process import ConversionRequest, SourceFacts, from_data, to_json
 
 
-def main(folder: str) -> int:
-    """Do what the request asks; return 0 once `result.json` is written, also where it holds an error."""
+def main(folder: str, isolation: str = "none") -> int:
+    """Do what the request asks; return 0 once `result.json` is written, also where it holds an error.
+
+    isolation: for the report, what this process cannot do.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # conversion needs no GPU, and must not depend on one
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -34,7 +37,7 @@ def main(folder: str) -> int:
     work = Path(folder)
     request = from_data(ConversionRequest, json.loads((work / "request.json").read_text()))
     try:
-        result = to_json(convert_here(work, request))
+        result = to_json(replace(convert_here(work, request), isolation=isolation))
     except EdgeSegError as error:
         result = json.dumps(
             {"error": {"kind": type(error).__name__, "what": error.what, "why": error.why, "fix": error.fix}}
@@ -50,7 +53,7 @@ def convert_here(work: Path, request: ConversionRequest) -> SourceFacts:
             raise ModelError(
                 "conversion", f"it needs {package}, which is not installed", "pip install 'edge-seg[convert]'"
             )
-    loaded = load_model(Path(request.model), work, request.input_size, request.trust)
+    loaded = load_model(Path(request.model), work, request.input_size, request.trust, request.signature)
     if loaded.dtype not in ("float32", "uint8"):
         raise ModelError(request.model, f"its input is {loaded.dtype}, not float32 or uint8")
     graph = trace_graph(loaded)
@@ -92,7 +95,3 @@ def read_facts(
         notes=(*loaded.notes, *chosen.notes),
         versions={"tensorflow": tf.__version__, "keras": keras.__version__},
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

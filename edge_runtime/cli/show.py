@@ -15,7 +15,7 @@ def show_selftest(args: argparse.Namespace) -> int:
 
     report = run_selftest(args.model, args.engine, args.threads)
     if not args.quiet:
-        print_output(json.dumps(to_fields(report), indent=1) if args.json else printable_lines(to_text(report)))
+        print_output(json.dumps(to_fields(report), indent=1) if args.json else to_text(report))
     error = to_error(report)
     if error is not None:
         raise error
@@ -27,13 +27,8 @@ def show_doctor(args: argparse.Namespace) -> int:
     from edge_runtime.checks.doctor import examine_machine, to_fields, to_text
 
     lines = examine_machine(args.model)
-    print_output(json.dumps(to_fields(lines), indent=1) if args.json else printable_lines(to_text(lines)))
+    print_output(json.dumps(to_fields(lines), indent=1) if args.json else to_text(lines))
     return int(any(line.level == "problem" for line in lines))
-
-
-def printable_lines(text: str) -> str:
-    """Return text of several lines, each without control characters."""
-    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def show_info(args: argparse.Namespace) -> int:

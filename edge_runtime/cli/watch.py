@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.errors import EdgeSegError, UsageError, printable
+from edge_runtime.errors import EdgeSegError, UsageError
 from edge_runtime.folder.records.run_json import describe_run
-from edge_runtime.system.terminal import print_error
+from edge_runtime.system.terminal import print_error, print_message
 
 from .options import PROGRAM
 from .segment import choose_engine, make_options, make_pool, warn_assumed
@@ -53,8 +52,8 @@ def watch(args: argparse.Namespace) -> int:
         signal.signal(stop, service.stop)
     warn_assumed(read_contract(args.model or DEFAULT))
     if not args.quiet:
-        print(f"edge-seg: watching {printable(str(inbox))}; results in {printable(str(out))}", file=sys.stderr)
+        print_message(PROGRAM, f"watching {inbox}; results in {out}")
     service.run()
     if not args.quiet:
-        print(f"edge-seg: stopped; {service.ok} segmented, {service.failed} failed in all", file=sys.stderr)
+        print_message(PROGRAM, f"stopped; {service.ok} segmented, {service.failed} failed in all")
     return 0

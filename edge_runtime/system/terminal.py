@@ -39,22 +39,29 @@ def print_error(program: str, error: object) -> None:
 
 
 def print_message(program: str, text: str) -> None:
-    """Print a message to stderr, one line whatever the names in it hold."""
+    """Print what a command tells beside its output, one line whatever the names in it hold."""
     if sys.stderr is not None:
-        print(f"{program}: {printable(text)}", file=sys.stderr)
+        print(f"{program}: {printable(text)}", file=sys.stderr, flush=True)
 
 
-def print_output(text: str) -> None:
-    """Print to stdout now, while a failure can still be reported; a pipe that its reader has closed is not one.
+def printable_lines(text: str) -> str:
+    """Return text of several lines, each without control characters; indents by tabs stay."""
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
+
+def print_output(text: str, end: str = "\n") -> None:
+    """Print lines to stdout now, while a failure can still be reported; a pipe that its reader has closed is not one.
+
+    Whatever names the text holds, a terminal gets no control characters but those that end and indent lines.
     Raises: OutputError.
     """
+    text = printable_lines(text)
     try:
-        print(text, flush=True)
+        print(text, end=end, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except UnicodeEncodeError:  # a terminal that cannot show every name
-        print(text.encode("ascii", "replace").decode(), flush=True)
+        print(text.encode("ascii", "replace").decode(), end=end, flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail again at exit
         raise OutputError("standard output", error.strerror or str(error), "make room there") from None

@@ -193,7 +193,7 @@ def test_a_hostile_graph_is_refused_unloaded(tmp_path: Path, op: str) -> None:
     module.serve = tf.function(serve, input_signature=[tf.TensorSpec((1, 8, 8, 1))])
     tf.saved_model.save(module, str(tmp_path / "m"))
     with pytest.raises(UnsafeModelError, match=op):
-        load_graph(tmp_path / "m", None)
+        load_graph(tmp_path / "m", tmp_path, None)
 
 
 def test_two_outputs_are_refused(folder: Path) -> None:

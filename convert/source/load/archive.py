@@ -9,15 +9,17 @@ from __future__ import annotations
 import io
 import json
 import re
+import stat
 import zipfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import ModelError, UnsafeModelError
+from edge_runtime.errors import EdgeSegError, ModelError, UnsafeModelError
 
 from .keras2 import OP, modernize
+from .known_classes import is_known_class, is_known_function
 
 MAX_CONFIG_BYTES = 64 << 20
 MAX_WEIGHTS_BYTES = 16 << 30
@@ -36,15 +38,13 @@ UNSAFE_CLASSES = {
     "StringLookup": "reads files named in the model",
     "IntegerLookup": "reads files named in the model",
     "TextVectorization": "reads files named in the model",
+    "IndexLookup": "reads files named in the model",
     "__typespec__": "names a class outside Keras",
     "TFOpLambda": "calls a function of TensorFlow that is not known to be harmless",
     "SlicingOpLambda": "calls a function of TensorFlow that is not known to be harmless",
 }
 PLAIN = {OP, "__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__"}
-KERAS = "layers|initializers|regularizers|constraints|activations|losses|metrics|optimizers|dtype_policies|quantizers"
-CLASS_MODULES = re.compile(rf"keras\.(src\.)?({KERAS}|models|ops|engine|src\.engine)(\.\w+)*")
-FUNCTION_MODULES = re.compile(r"builtins|keras\.(src\.)?(activations|initializers|losses|metrics|ops)(\.\w+)*")
-TOP_CLASSES = {"DTypePolicy", "FloatDTypePolicy", "DTypePolicyMap", "Model", "Sequential", "Functional"}
+ENTRIES = re.compile(r"metadata\.json|config\.json|model\.weights\.h5")  # what Keras writes into an archive
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,18 @@ def read_objects(path: Path, kind: str) -> list[ConfigObject]:
 
 def read_config(path: Path, kind: str) -> dict[str, Any]:
     """Return the config of a .keras or .h5 file, after checking the whole file; raises as `read_objects` does."""
+    return read_copy(path, path, kind)
+
+
+def read_copy(path: Path, copy: Path, kind: str) -> dict[str, Any]:
+    """Return the config of a copy of the model at `path`, which errors name."""
     try:
-        config = dict(read_archive(path) if kind == "keras" else read_h5(path, path))
+        config = dict(read_archive(path, copy) if kind == "keras" else read_h5(path, copy))
+    except EdgeSegError:
+        raise
     except RecursionError:
         raise explain_depth(path) from None
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # zlib, struct, h5py: what a damaged file makes a library raise has no end
         raise ModelError(str(path), f"it is damaged or no model ({first_line(error)})", FORMATS) from error
     config.pop("compile_config", None)  # losses and metrics, which are never loaded
     return config
@@ -120,7 +127,7 @@ def modernize_config(path: Path, config: dict[str, Any]) -> dict[str, Any]:
         modern: dict[str, Any] = modernize(config)
     except RecursionError:
         raise explain_depth(path) from None
-    except (KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
+    except Exception as error:  # a text where a list should be, and all else that a config can hold
         raise ModelError(str(path), f"its config is damaged ({first_line(error)})", FORMATS) from error
     return modern
 
@@ -144,26 +151,47 @@ def first_line(error: object) -> str:
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
-def read_archive(path: Path) -> Any:
+def read_archive(path: Path, copy: Path) -> Any:
     """Return the config of a .keras archive after checking its entries and weights."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(copy) as archive:
         entries = archive.infolist()
         names = {entry.filename for entry in entries}
-        if len(entries) > MAX_ENTRIES or len(names) != len(entries):
+        if len(entries) > MAX_ENTRIES or len({fold_name(entry) for entry in entries}) != len(entries):
             raise ValueError("too many entries, or one name twice")
         for entry in entries:
             check_entry(path, entry)
         if "config.json" not in names:
             raise ModelError(str(path), "the archive holds no config.json, so it is not a Keras model", FORMATS)
-        config = json.loads(archive.read("config.json"))
-        for entry in entries:
-            if entry.filename.endswith(".h5"):
-                check_links(io.BytesIO(archive.read(entry)), f"{path}/{entry.filename}")
-        if not any(name.endswith((".weights.h5", ".weights.json")) for name in names):
+        texts = {name: read_json(archive.read(name)) for name in sorted(names) if name.endswith(".json")}
+        if "model.weights.h5" not in names:
             raise ModelError(str(path), "the archive holds no weights", "save the whole model: model.save(...)")
-    if not isinstance(config, dict):
+        check_links(io.BytesIO(archive.read("model.weights.h5")), f"{path}/model.weights.h5")
+    if not all(isinstance(text, dict) for text in texts.values()):
         raise ValueError("config.json is not an object")
-    return config
+    return texts["config.json"]
+
+
+def fold_name(entry: zipfile.ZipInfo) -> str:
+    """Return an entry's name as the most careless of file systems reads it."""
+    return entry.orig_filename.split("\0")[0].replace("\\", "/").casefold()
+
+
+def read_json(data: bytes | str) -> Any:
+    """Return the value of a JSON text in UTF-8, which has no key twice: readers disagree on which one counts.
+
+    Raises: ValueError.
+    """
+    text = data.decode("utf-8") if isinstance(data, bytes) else data
+    return json.loads(text, object_pairs_hook=to_unique)
+
+
+def to_unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of its keys and values. Raises: ValueError for a key twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return found
 
 
 def check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
@@ -173,12 +201,19 @@ def check_entry(path: Path, entry: zipfile.ZipInfo) -> None:
         raise UnsafeModelError(str(path), f"the archive holds {name!r}, which may be a pickle", FORMATS)
     if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
         raise ModelError(str(path), f"the archive holds {name!r}, a name outside itself")
+    mode = entry.external_attr >> 16
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        what = "a link" if stat.S_ISLNK(mode) else "no file"
+        raise ModelError(str(path), f"the archive's entry {name!r} is {what}", "save the model again")
+    if name != entry.orig_filename or not ENTRIES.fullmatch(name):
+        shards = "its weights in shards" if ".weights" in name else f"{entry.orig_filename!r}, which is not Keras'"
+        raise ModelError(str(path), f"the archive holds {shards}", "save the model again: model.save('model.keras')")
     limit = MAX_WEIGHTS_BYTES if name.endswith(".h5") else MAX_CONFIG_BYTES
     if entry.file_size > limit or entry.file_size > MAX_RATIO * max(entry.compress_size, 1 << 16):
         raise ModelError(str(path), f"{name!r} would unpack to {entry.file_size} bytes")
 
 
-def read_h5(path: Path, file: Any) -> Any:
+def read_h5(path: Path, copy: Path) -> Any:
     """Return the config of a whole-model HDF5 file after checking its links.
 
     Without HDF5's lock: nothing writes to the file, some network mounts have no locks, and a program that another
@@ -186,15 +221,17 @@ def read_h5(path: Path, file: Any) -> Any:
     """
     import h5py  # type: ignore[import-untyped,unused-ignore]
 
-    check_links(file, str(path))
-    with h5py.File(file, "r", locking=False) as archive:
+    check_links(copy, str(path))
+    with h5py.File(copy, "r", locking=False) as archive:
         config = archive.attrs.get("model_config")
         if config is None:
             why = (
                 "it holds weights only, not the model" if "layer_names" in archive.attrs or len(archive) else "is empty"
             )
             raise ModelError(str(path), why, "save the whole model: model.save('model.keras')")
-        config = json.loads(config)
+        if not isinstance(config, (bytes, str)):
+            raise ValueError("model_config is not a text")
+        config = read_json(config)
     if not isinstance(config, dict):
         raise ValueError("model_config is not an object")
     return config
@@ -204,9 +241,15 @@ def check_links(file: Any, name: str) -> None:
     """Raise ModelError for an HDF5 file that refers to others: external links, external storage, virtual datasets."""
     import h5py  # type: ignore[import-untyped,unused-ignore]
 
+    seen: set[int] = set()
+
     def visit(group: Any, depth: int) -> None:
         if depth > 50:
             raise ModelError(name, "its groups are nested too deep")
+        address = h5py.h5o.get_info(group.id).addr
+        if address in seen:  # a group in itself, ten times, would take for ever
+            raise ModelError(name, "one of its groups is there twice", "save the model again")
+        seen.add(address)
         for key in group:
             link = group.get(key, getlink=True)
             if isinstance(link, h5py.ExternalLink):
@@ -253,16 +296,12 @@ def read_object(node: dict[str, Any], layer: str) -> ConfigObject:
 
 
 def is_known(item: ConfigObject) -> bool:
-    """Return whether a class or function is Keras' own, as far as its module shows."""
+    """Return whether a class or function is one of Keras' own that are known to compute."""
     if item.registered and ">" in item.registered:
         return False
     if item.module is None:
-        return ">" not in item.name  # legacy HDF5 has no modules; keras_model.py looks the class up in Keras
-    if item.function:
-        return FUNCTION_MODULES.fullmatch(item.module) is not None
-    if item.module == "keras":
-        return item.name in TOP_CLASSES
-    return CLASS_MODULES.fullmatch(item.module) is not None
+        return ">" not in item.name  # legacy HDF5 has no modules; keras_model.py looks the class up in the list
+    return (is_known_function if item.function else is_known_class)(item.name, item.module)
 
 
 def refuse_unsafe(
@@ -287,6 +326,9 @@ def refuse_unsafe(
         if ">" in (item.registered or item.name):
             raise explain_unknown(path, item, kind)
         where = f"{item.module}.{item.name}"
+        if item.module is not None and is_inside(item.module, "keras"):
+            why = f"layer {item.layer!r} names {where}, a {kind} of Keras that is not known to only compute"
+            raise UnsafeModelError(str(path), why, "replace it by built-in layers")
         fix = f"if you trust that code, --trust-custom {(item.module or 'MODULE').split('.')[0]}"
         raise UnsafeModelError(str(path), f"layer {item.layer!r} names {where}, a {kind} outside Keras", fix)
 

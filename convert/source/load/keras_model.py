@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,21 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from convert.source.loaded_model import LoadedModel, fix_shape, format_shape
+from convert.source.work_folder import FULL
 from edge_runtime.errors import ModelError, UsageError
 
 from .archive import (
     PLAIN,
-    UNSAFE_CLASSES,
     ConfigObject,
     explain_unknown,
     find_kind,
     first_line,
     list_objects,
     modernize_config,
-    read_config,
+    read_copy,
     refuse_unsafe,
 )
 from .keras2 import OP, add_operation_modules, make_op, write_modern
+from .known_classes import WITHOUT_MODULE
 from .saved_model import load_graph
 from .volumes import rewrite_volumes
 
@@ -38,7 +40,9 @@ MAX_UNROLLED_STEPS = 64  # of a recurrent layer
 NOT_FLOAT32 = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
 
 
-def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trust: str = "") -> LoadedModel:
+def load_model(
+    path: Path, work: Path, size: tuple[int, ...] | None = None, trust: str = "", signature: str | None = None
+) -> LoadedModel:
     """Return the model at `path`, after checking that it cannot run code; `work` is a folder for a copy of it.
 
     Raises:
@@ -47,23 +51,43 @@ def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trus
     """
     kind = find_kind(path)
     if kind == "saved_model":
-        return load_graph(path, size)
-    config = read_config(path, kind)
+        return load_graph(path, work, size, signature)
+    if signature is not None:
+        raise UsageError(
+            f"--signature {signature}", f"{path} is no SavedModel: only those have signatures", "leave it out"
+        )
+    copy = copy_model(path, work / f"copy.{kind}")
+    config = read_copy(path, copy, kind)
     modern = modernize_config(path, config)
     objects = list_objects(path, modern)
     trusted = {} if not trust else read_trusted(trust)
     refuse_unsafe(path, objects, trust, trusted)
     parsed = add_operation_modules(modern) if kind == "h5" else modern
+    refuse_unsafe(path, list_objects(path, parsed), trust, trusted)
     check_legacy(path, list_objects(path, parsed), trusted)
     source = work / f"source.{kind}"  # Keras judges by the suffix, find_kind by the content
     if parsed == config:
-        source.symlink_to(path.resolve())
+        copy.rename(source)
     else:
-        write_modern(path, kind, parsed, source)
+        write_modern(copy, kind, parsed, source)
     with register_classes(trusted):
         model = to_float32(load_keras(path, source), path)
     loaded = describe_keras(path, kind, model, size)
     return loaded if modern == config else replace(loaded, notes=(*loaded.notes, "a model of Keras 2"))
+
+
+def copy_model(path: Path, copy: Path) -> Path:
+    """Copy a model file to where nobody else writes, so that what was checked is what is loaded; return the copy.
+
+    Raises: ModelError.
+    """
+    try:
+        shutil.copyfile(path, copy)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise ModelError(str(path), f"it cannot be read ({error.strerror})") from error
+    return copy
 
 
 def read_trusted(module: str) -> dict[str, Any]:
@@ -89,20 +113,7 @@ def check_legacy(path: Path, objects: list[ConfigObject], trusted: dict[str, Any
     """Raise ModelError for an unknown class in a file without modules (HDF5), which Keras reports in many lines."""
     import keras
 
-    modules = (
-        keras.layers,
-        keras.models,
-        keras.initializers,
-        keras.regularizers,
-        keras.constraints,
-        keras.dtype_policies,
-    )
-    known = (
-        {name for module in modules for name in dir(module)}
-        | PLAIN
-        | set(UNSAFE_CLASSES)
-        | {"Functional", "Model", "Sequential"}
-    )
+    known = WITHOUT_MODULE | PLAIN
     for item in objects:
         if item.module is None and not item.function and item.name not in known and item.short_name not in trusted:
             if hasattr(keras.ops, to_snake_case(item.name)):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -51,3 +54,62 @@ def test_a_child_that_the_full_disk_stopped(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(OutputError, match="disk is full"), open_work_folder() as work:
         (work / "result.json").write_text('{"na')
         run_source_process(work, make_request(Path("m.keras")))
+
+
+HOLD = """
+import sys, time
+from convert.source.work_folder import open_work_folder
+with open_work_folder() as work:
+    (work / "deep").mkdir()
+    (work / "deep/file").write_text("x")
+    print(work, flush=True)
+    time.sleep(60)
+"""
+
+
+def hold_in_child(place: Path) -> tuple[subprocess.Popen[str], Path]:
+    environment = {**os.environ, "TMPDIR": str(place), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    child = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True, env=environment)
+    assert child.stdout is not None
+    return child, Path(child.stdout.readline().strip())
+
+
+def test_the_next_conversion_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    """After SIGKILL the folder is there until the next conversion; one in use, another's file and a link stay."""
+    living, kept = hold_in_child(tmp_path)
+    killed, left = hold_in_child(tmp_path)
+    (tmp_path / "edge-convert-file").write_text("not a folder")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "edge-convert-link").symlink_to(tmp_path / "other")
+    try:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        assert left.is_dir()
+        with open_work_folder() as work:
+            assert not left.exists()
+            assert work.is_dir() and (kept / "deep/file").is_file()
+            assert (tmp_path / "edge-convert-file").is_file() and (tmp_path / "edge-convert-link").is_symlink()
+    finally:
+        living.kill()
+        living.wait()
+
+
+def test_a_folder_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
+    """A folder that is not held yet is looked at again a second later; one that is held then stays."""
+    import fcntl
+    import threading
+
+    made = tmp_path / "edge-convert-new"
+    made.mkdir()
+    handle = os.open(made, os.O_RDONLY)
+
+    def hold() -> None:
+        time.sleep(0.3)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    with open_work_folder():
+        assert made.is_dir()
+    thread.join()
+    os.close(handle)
