@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
         )
         return 0
     if options.model is None:
-        raise UsageError("no model", "nothing to convert", "give a .keras or .h5 file or a SavedModel folder")
+        raise UsageError("MODEL", "nothing to convert", "give a .keras or .h5 file or a SavedModel folder")
     own = ("model", "input_size", "depth", "json", "contract_template")
     given = {name: value for name, value in vars(options).items() if name not in own}
 
