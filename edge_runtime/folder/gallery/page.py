@@ -40,6 +40,7 @@ FACTS = {  # key: label, in the order of the header; other facts follow under th
     "started": "Started",
     "version": "edge-seg",
 }
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 NOTICE = "intended_use"  # shown as a line of its own
 PATHS = ("sprite", "mask", "overlay")  # the columns that hold paths, which the page needs as URLs
 
@@ -79,7 +80,7 @@ def to_url(path: str) -> str:
 def to_notice(facts: Mapping[str, object]) -> str:
     """Return the line with the intended use; "" where there is none."""
     text = facts.get(NOTICE)
-    return f'<p class="notice">{html.escape(str(text))}</p>' if text else ""
+    return f'<p class="notice">{html.escape(CONTROLS.sub("�", str(text)))}</p>' if text else ""
 
 
 def to_facts(facts: Mapping[str, object]) -> str:
@@ -91,6 +92,6 @@ def to_facts(facts: Mapping[str, object]) -> str:
 def to_fact(key: str, value: object) -> str:
     """Return one fact with its label."""
     label = html.escape(FACTS.get(key, key.replace("_", " ").capitalize()))
-    text = html.escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+    text = html.escape(f"{value:.4g}" if isinstance(value, float) else CONTROLS.sub("�", str(value)))
     kind = ' class="hash"' if key.endswith("sha256") else ""
     return f'<div><dt>{label}</dt><dd{kind} title="{text}">{text}</dd></div>\n'

@@ -63,6 +63,7 @@ REPORT: dict[str, Any] = {
     },
     "source": {"sha256": "a" * 64, "versions": {"keras": "3.15.1"}},
     "kind": "keras",
+    "isolation": "files by Landlock 7",
     "input": {"colour": "grey", "shape": [1, 192, 192, 1], "dtype": "float32", "scale": 1 / 255, "offset": 0.0,
               "why": "no scaling found"},
     "output": {"activation": "sigmoid", "shape": [1, 192, 192, 1], "dtype": "float32", "labels": [{"name": "lesion"}]},
