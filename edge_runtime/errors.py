@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
+KEPT = "\n\t\u00a0\u2007\u2009\u202f"  # of what is not printable: ends of lines, tabs, spaces of other widths
+
 
 def near_miss(name: str, known: Collection[str]) -> str:
     """Return "did you mean 'X'?" for the known name closest to `name`; "" where none is close."""
@@ -92,3 +94,8 @@ class AuditLogError(EdgeSegError):
 def printable(text: str) -> str:
     """Return text without control characters, which a terminal would interpret, and names that are not UTF-8."""
     return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text or a page without control characters; ends of lines, tabs and hard spaces stay."""
+    return "".join(char if char.isprintable() or char in KEPT else "�" for char in text)

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edge_runtime.errors import printable_lines
+
 BARE_PIPE = re.compile(r"(?<!\\)\|")
 STYLE = """
 :root { color-scheme: light dark }
@@ -57,7 +59,7 @@ Block = Heading | Table | Picture | Points | str  # a str is a paragraph
 
 def to_markdown(blocks: Sequence[Block]) -> str:
     """Return the page as Markdown."""
-    return "\n\n".join(render_markdown(block) for block in blocks) + "\n"
+    return printable_lines("\n\n".join(render_markdown(block) for block in blocks) + "\n")
 
 
 def render_markdown(block: Block) -> str:
@@ -79,7 +81,7 @@ def to_html(blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
     body = "\n".join(render_html(block, pictures) for block in blocks)
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head += f"<title>{html.escape(title)}</title><style>{STYLE}</style>"
-    return f"<!doctype html><html lang=en>{head}\n{body}\n</html>\n"
+    return printable_lines(f"<!doctype html><html lang=en>{head}\n{body}\n</html>\n")
 
 
 def render_html(block: Block, pictures: Mapping[str, bytes]) -> str:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from benchmarks.report.chapters.first_page import TITLES
 from benchmarks.result.quoted import Mark, Number
 from benchmarks.result.wording import format_full
+from edge_runtime.errors import printable_lines
 
 from .blocks import SOURCES_LEAD, SOURCES_TITLE, Chart, Facts, Pictures, Report, Table, count_numbers
 
@@ -62,7 +63,7 @@ def to_html(report: Report, charts: dict[str, dict[str, str]]) -> str:
     page.tests |= {name: make_type_test(kind) for name, kind in TEMPLATE_TESTS.items()}
     page.filters |= {"data_url": to_data_url, "csp_hash": to_csp_hash, "full": format_full}
     source = resources.files("benchmarks.report").joinpath("report.html").read_text("utf-8")
-    return page.from_string(source).render(
+    text = page.from_string(source).render(
         report=report,
         index=count_numbers(report),
         banner=TITLES.get(report.first.status, TITLES["invalid"]),
@@ -72,6 +73,7 @@ def to_html(report: Report, charts: dict[str, dict[str, str]]) -> str:
         sources_title=SOURCES_TITLE,
         sources_lead=SOURCES_LEAD,
     )
+    return printable_lines(text)
 
 
 def to_input(value: float | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from benchmarks.report.chapters.first_page import TITLES
 from benchmarks.result.quoted import NEW_LINE, Missing, Number, Piece, Text, to_plain
 from benchmarks.result.wording import escape_markdown, format_full
+from edge_runtime.errors import printable_lines
 from evidence.document import make_table
 
 from .blocks import (
@@ -47,7 +48,7 @@ def to_markdown(report: Report) -> str:
         for number, one in index.values()
     ]
     table = make_table(("No.", "value", "source"), sources, ("---:", "---:", "---"))
-    return "\n".join([*lines, f"## {SOURCES_TITLE}", "", table]) + "\n"
+    return printable_lines("\n".join([*lines, f"## {SOURCES_TITLE}", "", table]) + "\n")
 
 
 def render_first_page(first: FirstPage, write: Write) -> list[str]:

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 from urllib.parse import quote
 
+from edge_runtime.errors import printable_lines
 from evidence.document import escape_markdown, make_table, to_code
 
 from .words import (
@@ -40,7 +41,7 @@ def to_markdown(report: Report) -> str:
         *render_section("Notes", render_notes(report)),
         *render_section("Provenance", render_provenance(report)),
     ]
-    return "\n\n".join(blocks) + "\n"
+    return printable_lines("\n\n".join(blocks) + "\n")
 
 
 def render_section(title: str, blocks: Sequence[str]) -> list[str]:
@@ -76,7 +77,7 @@ def render_model(report: Report) -> list[str]:
     rows = [
         ("Source", f"{report['kind']}, {report['parameters']:,} parameters, {report['macs'] / 1e9:.3g} GMAC an image"),
         ("Input", f"{given['colour']} {format_shape(given['shape'])} {given['dtype']}, {format_scaling(given)}"),
-        ("Loaded with", report["isolation"]),
+        ("Loaded with", report.get("isolation") or "not recorded"),
         ("Output", f"{output['activation']} {format_shape(output['shape'])} {output['dtype']}: {labels}"),
         ("Threshold", f"{threshold['value']:g} (from {threshold['from']})"),
     ]  # fmt: skip

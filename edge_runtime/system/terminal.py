@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from edge_runtime.errors import OutputError, printable
+from edge_runtime.errors import OutputError, printable, printable_lines
 
 
 class StatusLine:
@@ -42,11 +42,6 @@ def print_message(program: str, text: str) -> None:
     """Print what a command tells beside its output, one line whatever the names in it hold."""
     if sys.stderr is not None:
         print(f"{program}: {printable(text)}", file=sys.stderr, flush=True)
-
-
-def printable_lines(text: str) -> str:
-    """Return text of several lines, each without control characters; indents by tabs stay."""
-    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
 
 def print_output(text: str, end: str = "\n") -> None:

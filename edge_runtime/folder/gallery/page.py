@@ -41,6 +41,7 @@ FACTS = {  # key: label, in the order of the header; other facts follow under th
     "version": "edge-seg",
 }
 NOTICES = ("intended_use", "warning")  # each shown as a line of its own
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 PATHS = ("sprite", "mask", "overlay")  # the columns that hold paths, which the page needs as URLs
 
 
@@ -79,7 +80,7 @@ def to_url(path: str) -> str:
 def to_notice(facts: Mapping[str, object]) -> str:
     """Return the lines with the intended use and a warning, where there are such."""
     texts = [str(facts[key]) for key in NOTICES if facts.get(key)]
-    return "".join(f'<p class="notice">{html.escape(text)}</p>' for text in texts)
+    return "".join(f'<p class="notice">{html.escape(CONTROLS.sub("�", text))}</p>' for text in texts)
 
 
 def to_facts(facts: Mapping[str, object]) -> str:
@@ -91,6 +92,6 @@ def to_facts(facts: Mapping[str, object]) -> str:
 def to_fact(key: str, value: object) -> str:
     """Return one fact with its label."""
     label = html.escape(FACTS.get(key, key.replace("_", " ").capitalize()))
-    text = html.escape(f"{value:.4g}" if isinstance(value, float) else str(value))
+    text = html.escape(f"{value:.4g}" if isinstance(value, float) else CONTROLS.sub("�", str(value)))
     kind = ' class="hash"' if key.endswith("sha256") else ""
     return f'<div><dt>{label}</dt><dd{kind} title="{text}">{text}</dd></div>\n'

@@ -64,7 +64,7 @@ REPORT: dict[str, Any] = {
     },
     "source": {"sha256": "a" * 64, "versions": {"keras": "3.15.1"}},
     "kind": "keras",
-    "isolation": "files by Landlock 7; no network and no programs by seccomp",
+    "isolation": "files by Landlock 7",
     "input": {"colour": "grey", "shape": [1, 192, 192, 1], "dtype": "float32", "scale": 1 / 255, "offset": 0.0,
               "intensity": {"images": "bit-depth", "series": "slice-min-max"}, "why": "nothing says"},
     "output": {"activation": "sigmoid", "shape": [1, 192, 192, 1], "dtype": "float32", "labels": [{"name": "lesion"}]},
