@@ -31,6 +31,8 @@ from .archive import (
     refuse_unsafe,
 )
 from .keras2 import OP, add_operation_modules, make_op, write_modern
+from .keras2_meaning import is_keras2, keep_axes, keep_meaning, restore_functions
+from .keras2_weights import assign_by_name
 from .saved_model import load_graph
 from .volumes import rewrite_volumes
 
@@ -50,10 +52,12 @@ def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trus
         return load_graph(path, size)
     config = read_config(path, kind)
     modern = modernize_config(path, config)
+    old = is_keras2(path, kind, config, modern)
+    modern = keep_meaning(path, modern) if old else modern
     objects = list_objects(path, modern)
     trusted = {} if not trust else read_trusted(trust)
     refuse_unsafe(path, objects, trust, trusted)
-    parsed = add_operation_modules(modern) if kind == "h5" else modern
+    parsed = keep_axes(add_operation_modules(modern)) if kind == "h5" else modern
     check_legacy(path, list_objects(path, parsed), trusted)
     source = work / f"source.{kind}"  # Keras judges by the suffix, find_kind by the content
     if parsed == config:
@@ -62,8 +66,9 @@ def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trus
         write_modern(path, kind, parsed, source)
     with register_classes(trusted):
         model = to_float32(load_keras(path, source), path)
+    notes = restore_functions(walk_layers(model)) if old else []
     loaded = describe_keras(path, kind, model, size)
-    return loaded if modern == config else replace(loaded, notes=(*loaded.notes, "a model of Keras 2"))
+    return replace(loaded, keras2=True, notes=(*loaded.notes, "a model of Keras 2", *notes)) if old else loaded
 
 
 def read_trusted(module: str) -> dict[str, Any]:
@@ -121,7 +126,10 @@ def load_keras(path: Path, source: Path) -> Any:
     import keras
 
     try:
-        return keras.saving.load_model(source, compile=False, safe_mode=True)
+        with assign_by_name(path):
+            return keras.saving.load_model(source, compile=False, safe_mode=True)
+    except ModelError:
+        raise
     except Exception as error:  # Keras raises whatever its layers raise; the file is at fault, not this package
         raise ModelError(str(path), f"Keras cannot load it ({find_reason(error)})", "save the model again") from error
 
