@@ -66,6 +66,7 @@ def render_model(report: Report) -> list[str]:
     labels = ", ".join(label["name"] for label in output["labels"])
     rows = [
         ("Source", f"{report['kind']}, {report['parameters']:,} parameters, {report['macs'] / 1e9:.3g} GMAC an image"),
+        *([("Reference", f"the outputs of {report['reference']}")] if report.get("reference") else []),
         ("Input", f"{given['colour']} {format_shape(given['shape'])} {given['dtype']}, pixel × {given['scale']:.6g} + "
          f"{given['offset']:g} ({given['why']})"),
         ("Output", f"{output['activation']} {format_shape(output['shape'])} {output['dtype']}: {labels}"),

@@ -11,6 +11,7 @@ from convert.quantize.calibration_images import CalibrationSet
 from convert.quantize.full_integer import FullIntegerQuantizer
 from convert.source.answers import DrawnOutputs, read_drawn_outputs
 from convert.source.process import ConversionRequest, SourceFacts, run_source_process
+from convert.source.reference import ask_reference
 from convert.stamp.contract_file import Settings, build_contract
 from convert.verify.check_images import CheckImages
 from edge_runtime.contract.fields import Contract
@@ -51,7 +52,8 @@ def load_job(
     calibration: CalibrationSet | None, choice: LayoutChoice | None,
 ) -> Job:  # fmt: skip
     """Load the model in a child process, which leaves static float32 files and Keras' outputs in `work`."""
-    facts = run_source_process(work, make_request(options, settings, images))
+    request = make_request(options, settings, images)
+    facts = ask_reference(work, request, run_source_process(work, request))
     own = {name: find_version(name) or "unknown" for name in ("edge-seg", "ai-edge-litert")}
     facts = replace(facts, versions={**facts.versions, **own})
     tidied = tidy_file(work / "fp32.tflite", work / "graph.tflite")
