@@ -7,7 +7,7 @@ listed here computes the same.
 | --- | --- | --- | --- |
 | hard_sigmoid, the default of ConvLSTM | clip(0.2 x + 0.5, 0, 1) | relu6(x + 3) / 6 | Keras 2's function instead |
 | RandomCrop, in inference | resizes to its size, cropped to the same ratio | crops or does nothing | a Resizing layer |
-| axis of several axes, or none, in an .h5 | these axes | dropped: the default | read by the newer loader |
+| axis of several axes, or none, in an .h5 | these axes | dropped: the default | kept: keras2.evade_loader |
 | Resizing by gaussian or mitchellcubic | as named | not known | refused |
 """
 
@@ -66,26 +66,6 @@ def keep_meaning(path: Path, node: Any) -> Any:
         kept = {key: config[key] for key in ("name", "dtype", "height", "width") if key in config}
         return {**node, "class_name": "Resizing", "config": {**kept, "crop_to_aspect_ratio": True}}
     return node
-
-
-def keep_axes(node: Any) -> Any:
-    """Return the config of an .h5 file in which layers with a list of axes name their module.
-
-    The loader of such files drops lists of axes; it leaves layers that name a module to the newer loader.
-    """
-    import keras
-
-    if isinstance(node, list):
-        return [keep_axes(inner) for inner in node]
-    if not isinstance(node, dict):
-        return node
-    node = {key: keep_axes(value) for key, value in node.items()}
-    name, config = node.get("class_name"), node.get("config")
-    axis = config.get("axis") if isinstance(config, dict) else None
-    if not isinstance(axis, list) or len(axis) == 1 or "module" in node or not isinstance(name, str):
-        return node
-    module = "keras.layers" if hasattr(keras.layers, name) else None
-    return {**node, "module": module, "registered_name": None if module else name}
 
 
 def restore_functions(layers: Sequence[Any]) -> list[str]:

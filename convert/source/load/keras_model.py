@@ -31,7 +31,8 @@ from .archive import (
     refuse_unsafe,
 )
 from .keras2 import OP, add_operation_modules, make_op, write_modern
-from .keras2_meaning import is_keras2, keep_axes, keep_meaning, restore_functions
+from .keras2_layers import OLD_LAYERS, make_old_layers
+from .keras2_meaning import is_keras2, keep_meaning, restore_functions
 from .keras2_weights import assign_by_name
 from .saved_model import load_graph
 from .volumes import rewrite_volumes
@@ -57,8 +58,9 @@ def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trus
     objects = list_objects(path, modern)
     trusted = {} if not trust else read_trusted(trust)
     refuse_unsafe(path, objects, trust, trusted)
-    parsed = keep_axes(add_operation_modules(modern)) if kind == "h5" else modern
+    parsed = add_operation_modules(modern) if kind == "h5" else modern
     check_legacy(path, list_objects(path, parsed), trusted)
+    refuse_arguments(path, parsed)
     source = work / f"source.{kind}"  # Keras judges by the suffix, find_kind by the content
     if parsed == config:
         source.symlink_to(path.resolve())
@@ -86,7 +88,7 @@ def register_classes(trusted: dict[str, Any]) -> Iterator[None]:
     import keras
 
     own = {name: thing for name, thing in trusted.items() if not getattr(thing, "__module__", "").startswith("keras")}
-    with keras.saving.custom_object_scope({**own, OP: make_op()}):
+    with keras.saving.custom_object_scope({**make_old_layers(), **own, OP: make_op()}):
         yield
 
 
@@ -106,7 +108,7 @@ def check_legacy(path: Path, objects: list[ConfigObject], trusted: dict[str, Any
         {name for module in modules for name in dir(module)}
         | PLAIN
         | set(UNSAFE_CLASSES)
-        | {"Functional", "Model", "Sequential"}
+        | {"Functional", "Model", "Sequential", *OLD_LAYERS}
     )
     for item in objects:
         if item.module is None and not item.function and item.name not in known and item.short_name not in trusted:
@@ -114,6 +116,20 @@ def check_legacy(path: Path, objects: list[ConfigObject], trusted: dict[str, Any
                 why = f"layer {item.layer!r} is the operation {item.name!r}, which an .h5 file cannot bring back"
                 raise ModelError(str(path), why, "save the model as .keras")
             raise explain_unknown(path, item)
+
+
+def refuse_arguments(path: Path, node: Any) -> None:
+    """Raise ModelError for an argument of Keras 2 that changes what a layer computes and that Keras 3 does not have."""
+    if isinstance(node, list):
+        for inner in node:
+            refuse_arguments(path, inner)
+    if not isinstance(node, dict):
+        return
+    if node.get("time_major") is True:
+        why = f"layer {node.get('name')!r} has time_major=True, (steps, batch, features), which Keras 3 has not"
+        raise ModelError(str(path), why, "build it with time_major=False, (batch, steps, features), and these weights")
+    for inner in node.values():
+        refuse_arguments(path, inner)
 
 
 def to_snake_case(name: str) -> str:
