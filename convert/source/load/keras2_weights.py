@@ -139,15 +139,17 @@ def is_graph(layer: Any) -> bool:
 def match(what: str, slots: Sequence[Slot], datasets: Sequence[Dataset], units: dict[Names, str]) -> Pairs:
     """Return each variable with its dataset. Raises: ModelError for the first one without."""
     pairs: Pairs = []
-    for own, given in split_by_unit(slots, datasets, units):
+    missing: list[Slot] = []
+    groups, over = split_by_unit(slots, datasets, units)
+    for own, given in groups:
         found, left, unused = match_unit(own, given)
-        if left:
-            shapes = ", ".join(f"{'/'.join(one.path)} {one.values.shape}" for one in unused) or "none"
-            raise explain(what, f"no weights in its file are those of {left[0].name!r} "
-                                f"{tuple(left[0].variable.shape)} by name and shape (left over: {shapes})")  # fmt: skip
-        if unused:
-            raise explain(what, f"its file has weights {'/'.join(unused[0].path)!r}, which the model has not")
-        pairs += found
+        pairs, missing, over = [*pairs, *found], [*missing, *left], [*over, *unused]
+    if missing:
+        names = ", ".join(f"{'/'.join(one.path)} {one.values.shape}" for one in over[:3]) or "none"
+        why = f"no weights in its file are those of {missing[0].name!r} {tuple(missing[0].variable.shape)}"
+        raise explain(what, f"{why} by name and shape (left over: {names}{', …' * (len(over) > 3)})")
+    if over:
+        raise explain(what, f"its file has weights {'/'.join(over[0].path)!r}, which the model has not")
     return pairs
 
 
@@ -158,26 +160,26 @@ def explain(what: str, why: str) -> ModelError:
 
 def split_by_unit(
     slots: Sequence[Slot], datasets: Sequence[Dataset], units: dict[Names, str]
-) -> list[tuple[list[Slot], list[Dataset]]]:
-    """Return the variables and datasets of each layer; datasets of no layer are with the first that lacks some."""
+) -> tuple[list[tuple[list[Slot], list[Dataset]]], list[Dataset]]:
+    """Return the variables and datasets of each layer, and the datasets that name no layer."""
     if len(units) < 2:
-        return [(list(slots), list(datasets))]
+        return [(list(slots), list(datasets))], []
     own: dict[Names, list[Slot]] = {key: [] for key in units}
     for slot in slots:
-        key = next((key for key in units if slot.path[: len(key)] == key), next(iter(units)))
-        own[key].append(slot)
-    owned = {key: name for key, name in units.items() if own[key]}
+        key = next((key for key in units if slot.path[: len(key)] == key), slot.path[:-1])
+        own.setdefault(key, []).append(slot)  # a model's own variables are in none of its layers
+    owned = {key: key[-1] for key, some in own.items() if some}
     given: dict[Names, list[Dataset]] = {key: [] for key in owned}
     rest: list[Dataset] = []
     for dataset in datasets:
         named = find_unit(dataset.path, owned)
         (rest if named is None else given[named]).append(dataset)
     empty = {key: name for key, name in owned.items() if not given[key]}
+    over: list[Dataset] = []
     for dataset in rest:  # 'conv_1' for 'conv', where 'conv' itself is not in the file
-        plain = (strip_number(dataset.path[0]), *dataset.path[1:])
-        key = find_unit(plain, empty) or next(iter(empty or owned))
-        given[key].append(dataset)
-    return [(own[key], given[key]) for key in owned]
+        named = find_unit((strip_number(dataset.path[0]), *dataset.path[1:]), empty)
+        (over if named is None else given[named]).append(dataset)
+    return [(own[key], given[key]) for key in owned], over
 
 
 def find_unit(path: Names, units: dict[Names, str]) -> Names | None:
