@@ -50,8 +50,9 @@ def answer(work: Path, request: ConversionRequest, facts: SourceFacts, question:
         return ReferenceAnswer("tf-keras", f"tf-keras cannot be imported ({first_line(error)})")
     name = f"tf-keras {tf_keras.__version__}"
     try:
+        already = "keras" in sys.modules
         trusted = import_trusted(request.trust) if request.trust else {}
-        if "keras" in sys.modules:
+        if "keras" in sys.modules and not already:
             return ReferenceAnswer(name, f"{request.trust} imports Keras 3, so its classes are none of {name}")
         model = load(Path(request.model), work, request.trust, trusted)
         write_outputs(work / ANSWERS, request, facts, question, model)
@@ -70,10 +71,10 @@ def import_trusted(module: str) -> dict[str, Any]:
 
 def load(path: Path, work: Path, trust: str, trusted: dict[str, Any]) -> Any:
     """Return the model in float32. Raises: EdgeSegError if it could run code."""
-    import tf_keras
-
     kind = find_kind(path)
     refuse_unsafe(path, read_objects(path, kind), trust, trusted)
+    import tf_keras
+
     config = read_config(path, kind)
     source = work / f"original.{kind}"
     plain = to_float32(config)

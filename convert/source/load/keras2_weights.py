@@ -8,6 +8,7 @@ equal shapes then land in other layers, without an error. So each is assigned by
 - Variables of layers inside a layer, such as an LSTM's cell, are found by their whole path, then by the path without
   the numbers that Keras gives (the second 'dense' may be 'dense_7'), in the order of these numbers, then by their last
   name, and at last by names that Keras changed (RENAMED).
+- Layers whose names had slashes have them in the file: 'conv1/bn' for 'conv1_bn'.
 - A layer whose name carries a number from a graph of TensorFlow 1 ('conv_1' for 'conv') is found without it.
 - Each variable takes exactly one dataset of its shape, and each dataset is taken; but for states of random generators.
 """
@@ -138,19 +139,20 @@ def is_graph(layer: Any) -> bool:
 
 def match(what: str, slots: Sequence[Slot], datasets: Sequence[Dataset], units: dict[Names, str]) -> Pairs:
     """Return each variable with its dataset. Raises: ModelError for the first one without."""
-    pairs: Pairs = []
-    missing: list[Slot] = []
-    groups, over = split_by_unit(slots, datasets, units)
-    for own, given in groups:
-        found, left, unused = match_unit(own, given)
-        pairs, missing, over = [*pairs, *found], [*missing, *left], [*over, *unused]
+    for whole in (True, False):
+        pairs: Pairs = []
+        missing: list[Slot] = []
+        groups, over = split_by_unit(slots, datasets, units, whole)
+        for own, given in groups:
+            found, left, unused = match_unit(own, given)
+            pairs, missing, over = [*pairs, *found], [*missing, *left], [*over, *unused]
+        if not missing and not over:
+            return pairs
     if missing:
         names = ", ".join(f"{'/'.join(one.path)} {one.values.shape}" for one in over[:3]) or "none"
         why = f"no weights in its file are those of {missing[0].name!r} {tuple(missing[0].variable.shape)}"
         raise explain(what, f"{why} by name and shape (left over: {names}{', …' * (len(over) > 3)})")
-    if over:
-        raise explain(what, f"its file has weights {'/'.join(over[0].path)!r}, which the model has not")
-    return pairs
+    raise explain(what, f"its file has weights {'/'.join(over[0].path)!r}, which the model has not")
 
 
 def explain(what: str, why: str) -> ModelError:
@@ -159,7 +161,7 @@ def explain(what: str, why: str) -> ModelError:
 
 
 def split_by_unit(
-    slots: Sequence[Slot], datasets: Sequence[Dataset], units: dict[Names, str]
+    slots: Sequence[Slot], datasets: Sequence[Dataset], units: dict[Names, str], whole: bool
 ) -> tuple[list[tuple[list[Slot], list[Dataset]]], list[Dataset]]:
     """Return the variables and datasets of each layer, and the datasets that name no layer."""
     if len(units) < 2:
@@ -172,22 +174,28 @@ def split_by_unit(
     given: dict[Names, list[Dataset]] = {key: [] for key in owned}
     rest: list[Dataset] = []
     for dataset in datasets:
-        named = find_unit(dataset.path, owned)
+        named = find_unit(dataset.path, owned, whole)
         (rest if named is None else given[named]).append(dataset)
     empty = {key: name for key, name in owned.items() if not given[key]}
     over: list[Dataset] = []
     for dataset in rest:  # 'conv_1' for 'conv', where 'conv' itself is not in the file
-        named = find_unit((strip_number(dataset.path[0]), *dataset.path[1:]), empty)
+        named = find_unit((strip_number(dataset.path[0]), *dataset.path[1:]), empty, whole)
         (over if named is None else given[named]).append(dataset)
     return [(own[key], given[key]) for key in owned], over
 
 
-def find_unit(path: Names, units: dict[Names, str]) -> Names | None:
-    """Return the layer that a dataset's name names first, after the models around it; None for none or several."""
-    for index, part in enumerate(path[:-1]):
-        named = [key for key, name in units.items() if name == part and set(path[:index]) <= set(key[:-1])]
-        if len(named) == 1:
-            return named[0]
+def find_unit(path: Names, units: dict[Names, str], whole: bool) -> Names | None:
+    """Return the layer that a dataset's name names first, after the models around it; None for none or several.
+
+    A layer's name may have slashes in the file, which it has lost since. whole: conv1/bn/gamma is the gamma of conv1_bn
+    where there is such a layer, even if there is conv1 too; otherwise it is one of a layer bn in conv1.
+    """
+    for length in sorted(range(1, len(path)), reverse=whole):
+        for index in range(len(path) - length):
+            name = "_".join(path[index : index + length])
+            named = [key for key, one in units.items() if one == name and set(path[:index]) <= set(key[:-1])]
+            if len(named) == 1:
+                return named[0]
     return None
 
 

@@ -29,7 +29,7 @@ from convert.source.answers import find_output, read_drawn_outputs
 from convert.source.load.keras_model import load_model
 from convert.source.process import run_source_process
 from convert.source.reference import TOLERANCE, ReferenceQuestion, ask_reference, measure_difference
-from edge_runtime.errors import ModelError
+from edge_runtime.errors import ModelError, UnsafeModelError
 
 SUFFIXES = ("h5", "keras")
 # The rows of keras2_meaning's table; each is also among CASES.
@@ -158,7 +158,7 @@ def test_a_dataset_too_many_is_named(files: Path, tmp_path: Path) -> None:
 
 
 def test_h5_files_of_keras_3_are_read_by_name_too(tmp_path: Path) -> None:
-    """Keras 3's own .h5 files have the same fault."""
+    """Keras 3's own .h5 files, whose names are paths without numbers."""
     import keras
 
     model = tf_keras_cases.NESTED["nested_last_unfrozen_alike"](keras)
@@ -202,6 +202,15 @@ def test_the_outputs_are_those_of_tf_keras(files: Path, tmp_path: Path) -> None:
     for a, b in zip((*ours.masks, *ours.classes), (*theirs.masks, *theirs.classes), strict=True):
         assert 0 <= measure_difference(a, b) < 5e-6
     assert measure_difference(ours_image, np.load(find_output(tmp_path, 0))) < 5e-6
+
+
+@pytest.mark.parametrize("name", tf_keras_cases.KINDS)
+def test_the_reference_computes_in_float32(files: Path, tmp_path: Path, name: str) -> None:
+    """Of a model of 16 bits, as its conversion does; and it takes the bytes that the model takes."""
+    request = make_request(files / f"{name}.h5")
+    facts = ask_reference(tmp_path, request, run_source_process(tmp_path, request))
+    assert facts.reference.startswith("tf-keras 2")
+    assert facts.input_dtype == ("uint8" if name == "bytes" else "float32")
 
 
 def test_disagreement_is_an_error_and_nothing_is_written(files: Path, tmp_path: Path) -> None:
@@ -252,6 +261,19 @@ def test_trusted_classes(
     facts = ask_reference(work, request, run_source_process(work, request))
     assert facts.reference.startswith(reference)
     assert note in facts.notes[-1]
+
+
+def test_the_reference_reads_nothing_that_could_run_code(files: Path, tmp_path: Path) -> None:
+    """Also alone, without the search before it, tf-keras is not given a file with bytecode."""
+    import h5py
+
+    path = Path(shutil.copy(files / "bytes.h5", tmp_path))
+    with h5py.File(path, "r+", locking=False) as file:
+        config = json.loads(file.attrs["model_config"])
+        config["config"]["layers"][1] |= {"class_name": "Lambda"}
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(UnsafeModelError, match="holds Python bytecode"):
+        reference_main.load(path, tmp_path, "", {})
 
 
 def test_without_tf_keras_the_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

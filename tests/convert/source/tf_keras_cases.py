@@ -245,7 +245,7 @@ def build_hard_inside(keras: Any) -> Any:
     return finish(keras, image, outer(image))
 
 
-def build_renamed(keras: Any) -> Any:
+def build_outputs(keras: Any) -> Any:
     """A model of logits as a list of pixels, with a class output and outputs by name."""
     layers = keras.layers
     image = keras.Input((SIDE, SIDE, 3), name="image")
@@ -253,6 +253,22 @@ def build_renamed(keras: Any) -> Any:
     mask = layers.Reshape((SIDE * SIDE, 2))(layers.Conv2D(2, 1)(x))
     kind = layers.Dense(3, activation="softmax", name="kind")(layers.GlobalAveragePooling2D()(x))
     return keras.Model(image, {"mask": layers.Softmax(name="mask")(mask), "kind": kind})
+
+
+def build_mixed(keras: Any) -> Any:
+    """Computed in 16 bits, but for its end."""
+    layers, half = keras.layers, keras.mixed_precision.Policy("mixed_float16")
+    image = keras.Input((SIDE, SIDE, 3), name="image")
+    x = layers.Conv2D(4, 3, padding="same", dtype=half)(image)
+    x = layers.BatchNormalization(dtype=half)(x)
+    return keras.Model(image, layers.Conv2D(1, 1, activation="sigmoid", name="head", dtype="float32")(x))
+
+
+def build_bytes(keras: Any) -> Any:
+    """An input of bytes, scaled in the model."""
+    image = keras.Input((SIDE, SIDE, 3), name="image", dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(image)
+    return finish(keras, image, keras.layers.Conv2D(3, 3, padding="same")(x))
 
 
 def build_twice(keras: Any) -> Any:
@@ -301,6 +317,21 @@ def build_numbered(keras: Any) -> Any:
     return model
 
 
+def build_slashed(keras: Any) -> Any:
+    """Layers with slashes in their names, as in DenseNet and MobileNetV3."""
+    layers = keras.layers
+    inner = x = keras.Input((None, None, 3))
+    for k in range(3):
+        x = layers.Conv2D(3, 3, padding="same", name=f"conv{k}")(x)
+        x = layers.BatchNormalization(name=f"conv{k}/bn")(x)
+        x = layers.Conv2D(3, 3, padding="same", name=f"conv{k}/conv")(x)
+    backbone = keras.Model(inner, x, name="back")
+    image = keras.Input((SIDE, SIDE, 3), name="image")
+    model = finish(keras, image, layers.Conv2D(3, 1, name="head/conv")(backbone(image)))
+    unfreeze_last(backbone)
+    return model
+
+
 def build_wrapped(keras: Any) -> Any:
     """Layers that hold layers, and a Normalization with weights, inside a frozen model."""
     layers = keras.layers
@@ -328,14 +359,17 @@ NESTED: dict[str, Case] = {
     "nested_sequential": build_sequential,
     "nested_shared": build_shared,
     "nested_numbered": build_numbered,
+    "nested_slashed": build_slashed,
     "nested_wrapped": build_wrapped,
 }
 REFUSED: dict[str, Case] = {
     f"resizing_{kind}": direct(lambda L, kind=kind: L.Resizing(9, 20, interpolation=kind))
     for kind in ("gaussian", "mitchellcubic")
 }
-OTHERS: dict[str, Case] = {"hard_inside": build_hard_inside, "outputs": build_renamed}
-ALL = CASES | NESTED | REFUSED | OTHERS
+OTHERS: dict[str, Case] = {"hard_inside": build_hard_inside, "outputs": build_outputs}
+# What the reference has to get right beside the function: a rebuilt model, another type of input.
+KINDS: dict[str, Case] = {"mixed": build_mixed, "bytes": build_bytes}
+ALL = CASES | NESTED | REFUSED | OTHERS | KINDS
 
 
 def main(folder: str, *names: str) -> None:
@@ -349,6 +383,7 @@ def main(folder: str, *names: str) -> None:
         model = ALL[name](tf_keras)
         draw_weights(model, rng)
         x = rng.random((1, SIDE, SIDE, 3), np.float32)
+        x = np.rint(x * 255).astype(np.uint8) if name == "bytes" else x
         np.savez(Path(folder) / f"{name}.npz", x=x, y=np.asarray(model(x, training=False)))
         for suffix in ("h5", "keras"):
             model.save(Path(folder) / f"{name}.{suffix}")
