@@ -32,7 +32,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 # Minutes each. They come first, so that no process is left with one when all others are done (`make test` gives each
 # file to the next free process).
-LONG = ("test_convert_models.py", "test_train.py", "test_table.py")
+LONG = ("test_convert_models.py", "test_keras2_meaning.py", "test_train.py", "test_table.py")
 
 # Left out by `make check`: files and single tests that take seconds of processor time each.
 SLOW = {

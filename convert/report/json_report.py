@@ -49,6 +49,7 @@ def to_report(job: Job, result: SearchResult, sha256: str, pictures: str) -> Rep
         "source": asdict(contract.source),
         "kind": facts.kind,
         "isolation": facts.isolation,
+        "reference": facts.reference,
         "input": {**asdict(contract.input), "why": format_scale(contract, facts.scale_why)},
         "output": asdict(contract.output),
         "classes": None if contract.classes is None else asdict(contract.classes),

@@ -76,8 +76,9 @@ def render_model(report: Report) -> list[str]:
     labels = ", ".join(label["name"] for label in output["labels"])
     rows = [
         ("Source", f"{report['kind']}, {report['parameters']:,} parameters, {report['macs'] / 1e9:.3g} GMAC an image"),
-        ("Input", f"{given['colour']} {format_shape(given['shape'])} {given['dtype']}, {format_scaling(given)}"),
+        *([("Reference", f"the outputs of {report['reference']}")] if report.get("reference") else []),
         ("Loaded with", report.get("isolation") or "not recorded"),
+        ("Input", f"{given['colour']} {format_shape(given['shape'])} {given['dtype']}, {format_scaling(given)}"),
         ("Output", f"{output['activation']} {format_shape(output['shape'])} {output['dtype']}: {labels}"),
         ("Threshold", f"{threshold['value']:g} (from {threshold['from']})"),
     ]  # fmt: skip

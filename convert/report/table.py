@@ -78,6 +78,7 @@ def to_table(report: Report) -> str:
         ("XNNPACK", format_partitions(audit)),
         ("against Keras", f"largest difference {format_number(checks['largest_difference'])}, "
          f"{checks['changed_pixels']:.3%} of pixels changed, on {checks['images']} drawn images"),
+        *([("reference", f"the outputs of {report['reference']}")] if report.get("reference") else []),
         *([("speed", format_times(report))] if report["speed_ratio"] is not None else []),
         *list_image_rows(report),
         *([("layout", format_layout(report["choice"]))] if report["choice"]["table"] else []),

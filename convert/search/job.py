@@ -11,6 +11,7 @@ from convert.quantize.calibration_images import CalibrationSet
 from convert.quantize.full_integer import FullIntegerQuantizer
 from convert.source.answers import DrawnOutputs, read_drawn_outputs
 from convert.source.process import ConversionRequest, SourceFacts, run_source_process
+from convert.source.reference import ask_reference
 from convert.stamp.contract_file import Settings, build_contract
 from convert.verify.audit import INPUT_SCALE
 from convert.verify.check_images import CheckImages
@@ -82,7 +83,7 @@ def find_facts(
     where they contradict the graph or the user, the facts say so.
     """
     request = make_request(options, settings, images)
-    facts = run_source_process(work, request)
+    facts = load_source(work, request)
     if images is None or not request.trial or facts.input_dtype != "float32":
         return work, facts
     verdict = judge_input(images, work, build_contract(facts, settings, options.model, UNSTAMPED))
@@ -101,7 +102,12 @@ def find_facts(
     again.mkdir()
     best, why = verdict.best, f"shown by masks: {verdict.best.name} ({verdict}), {verdict.toml}"
     scaling = replace(request, scale=best.scale, offset=best.offset, intensity=best.intensity, scale_from="masks")
-    return again, replace(run_source_process(again, replace(scaling, trial=False)), scale_why=why)
+    return again, replace(load_source(again, replace(scaling, trial=False)), scale_why=why)
+
+
+def load_source(work: Path, request: ConversionRequest) -> SourceFacts:
+    """Load the model in a child process, and compare it with the Keras that wrote it where that is another one."""
+    return ask_reference(work, request, run_source_process(work, request))
 
 
 def refuse_conflict(options: ConversionOptions, facts: SourceFacts) -> None:

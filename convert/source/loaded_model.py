@@ -26,6 +26,7 @@ class LoadedModel:
     layers: tuple[Any, ...] = ()  # all Keras layers, nested ones too; none for a SavedModel
     weights: int = 0  # how many numbers the model has
     notes: tuple[str, ...] = ()  # for the report
+    keras2: bool = False  # its file is one of Keras 2
 
 
 def fix_shape(what: str, shape: tuple[int | None, ...], size: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -86,6 +86,7 @@ class SourceFacts:
     notes: tuple[str, ...]
     versions: Mapping[str, str]
     isolation: str = ""  # what the child could not do: see sandbox.py
+    reference: str = ""  # what its outputs were computed by: "tf-keras 2.21.0", "Keras 3.15.1", "TensorFlow 2.21.0"
 
     @property
     def input(self) -> InputSpec:
@@ -120,12 +121,22 @@ def run_source_process(work: Path, request: ConversionRequest) -> SourceFacts:
         EdgeSegError: what the child raised; ModelError if it crashed or exceeded a limit.
     """
     (work / "request.json").write_text(to_json(request))
-    with (work / "noise.txt").open("wb") as noise:
+    exceeded = run_child("convert.source.process_main", work, work / "noise.txt")
+    facts = None if exceeded else read_result(work)
+    if facts is not None:
+        return facts
+    check_free(work)
+    raise ModelError(request.model, f"the converter failed ({find_end(exceeded, work / 'noise.txt')})")
+
+
+def run_child(module: str, work: Path, noise: Path) -> str:
+    """Run a module on a folder, within the limits; return "" or how it ended: a limit that it exceeded, a signal."""
+    with noise.open("wb") as file:
         child = subprocess.Popen(
-            module_command("convert.source.sandboxed_main", work),
+            module_command("convert.source.sandboxed_main", module, work),
             stdin=subprocess.DEVNULL,
-            stdout=noise,
-            stderr=noise,
+            stdout=file,
+            stderr=file,
             env=inherited_environment(),
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the whole group
             preexec_fn=end_with_parent(),  # without its parent, it would go on using gigabytes for nothing
@@ -134,13 +145,12 @@ def run_source_process(work: Path, request: ConversionRequest) -> SourceFacts:
             exceeded = wait_within_limits(child, TIME_LIMIT_S, MEMORY_LIMIT_BYTES)
         finally:
             end_group(child)
-    facts = None if exceeded else read_result(work)
-    if facts is not None:
-        return facts
-    check_free(work)
-    ended = exceeded or (f"it ended with signal {-child.returncode}" if (child.returncode or 0) < 0 else "")
-    last = find_last_line((work / "noise.txt").read_text(errors="replace"))
-    raise ModelError(request.model, f"the converter failed ({ended or last or 'it wrote nothing'})")
+    return exceeded or (f"it ended with signal {-child.returncode}" if (child.returncode or 0) < 0 else "")
+
+
+def find_end(ended: str, noise: Path) -> str:
+    """Return how a child ended, in words: a limit, a signal, or the last line that it wrote."""
+    return ended or find_last_line(noise.read_text(errors="replace")) or "it wrote nothing"
 
 
 def read_result(work: Path) -> SourceFacts | None:

@@ -22,6 +22,7 @@ from edge_runtime.errors import EdgeSegError, ModelError
 from .answers import write_drawn_outputs, write_image_outputs, write_trial_outputs
 from .loaded_model import LoadedModel
 from .process import ConversionRequest, SourceFacts, from_data, to_json
+from .reference import ReferenceQuestion, write_question
 
 
 def main(folder: str, isolation: str = "none") -> int:
@@ -32,6 +33,7 @@ def main(folder: str, isolation: str = "none") -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # conversion needs no GPU, and must not depend on one
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["TF_USE_LEGACY_KERAS"] = "0"  # tf-keras has a process of its own: reference_main
     # The result is compared with this process's outputs; with oneDNN, TensorFlow's were measured to be off by 0.028.
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     work = Path(folder)
@@ -59,6 +61,8 @@ def convert_here(work: Path, request: ConversionRequest) -> SourceFacts:
     graph = trace_graph(loaded)
     chosen = choose_outputs(request, loaded, graph)
     facts = read_facts(request, loaded, chosen, choose_scaling(request, loaded, graph))
+    if loaded.keras2:
+        write_question(work, ReferenceQuestion(loaded.outputs, *chosen.picked, loaded_by=facts.reference))
     write_drawn_outputs(work, loaded, chosen.run, facts)
     write_image_outputs(work, chosen.run_mask, facts, request.images)
     if request.trial:
@@ -94,4 +98,5 @@ def read_facts(
         layers=tuple(str(layer.name) for layer in loaded.layers),
         notes=(*loaded.notes, *chosen.notes),
         versions={"tensorflow": tf.__version__, "keras": keras.__version__},
+        reference=f"TensorFlow {tf.__version__}" if loaded.kind == "saved_model" else f"Keras {keras.__version__}",
     )

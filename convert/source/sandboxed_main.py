@@ -1,4 +1,4 @@
-"""How does the child process of a conversion begin? It gives up its rights before it imports a library.
+"""How does a child process of a conversion begin? It gives up its rights before it imports a library.
 
 NumPy and TensorFlow start threads when they are imported, and a thread keeps the rights that it began with.
 """
@@ -14,16 +14,16 @@ from .process import ConversionRequest, from_data
 from .sandbox import enter_sandbox, find_module, use_folder
 
 
-def main(folder: str) -> int:
-    """Do what the request in `folder` asks, see process_main.py, able to write to that folder alone."""
+def main(module: str, folder: str) -> int:
+    """Run the main function of process_main or reference_main on a folder, able to write to that folder alone."""
     work = Path(folder).resolve()
     request = from_data(ConversionRequest, json.loads((work / "request.json").read_text()))
     use_folder(work)
     readable = [Path(request.model), *map(Path, request.images)]
     readable += find_module(request.trust) if request.trust else []
     isolation = enter_sandbox(readable, [work])
-    return int(import_module("convert.source.process_main").main(str(work), isolation))
+    return int(import_module(module).main(str(work), isolation))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:3]))

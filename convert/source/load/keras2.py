@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .keras2_layers import OLD_LAYERS
+
 OP = "EdgeSegOp"  # stands for Keras 2's TFOpLambda and SlicingOpLambda
 LAMBDA_LAYERS = ("TFOpLambda", "SlicingOpLambda")
 MODULES = {
@@ -24,6 +26,8 @@ MODULES = {
     "keras.src.engine.sequential": "keras.src.models.sequential",
     "keras.engine.sequential": "keras.src.models.sequential",
     "keras.mixed_precision": "keras",
+    "keras.layers.experimental": "keras.layers",
+    "keras.layers.experimental.preprocessing": "keras.layers",
 }
 # Arguments that Keras 2 wrote though the layer does not use them: {class: {argument: values without effect; None: any}}
 KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
@@ -32,15 +36,43 @@ UNUSED: dict[str, dict[str, tuple[Any, ...] | None]] = {
     **{name: {"groups": (1,), **dict.fromkeys(KERNEL)} for name in ("SeparableConv2D", "SeparableConv1D")},
     **{name: {"groups": (1,)} for name in ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")},
     "BatchNormalization": {"virtual_batch_size": (None,), "fused": None, "adjustment": (None,)},
+    # The shapes follow from the inputs; the masking differs only where everything is masked.
+    "MultiHeadAttention": dict.fromkeys(("query_shape", "key_shape", "value_shape", "softmax_robust_masking")),
+    "Softmax": {"robust_masking": None},
 }
+RECURRENT = ("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+RANDOM = ("Brightness", "Contrast", "Crop", "Flip", "Rotation", "Translation", "Zoom", "Height", "Width")
+UNUSED |= {name: {"time_major": (False,)} for name in RECURRENT}  # True is refused: keras_model.refuse_arguments
+UNUSED |= {f"Random{name}": {"rng_type": None} for name in RANDOM}  # which random numbers are drawn in training
+UNUSED |= {f"Random{name}": dict.fromkeys(("rng_type", "factor", "interpolation", "seed")) for name in RANDOM[-2:]}
+UNUSED |= {f"SpatialDropout{n}D": dict.fromkeys(("noise_shape", "trainable")) for n in (1, 2, 3)}
+TRAINING = [f"{what}_{kind}" for what in ("kernel", "bias") for kind in ("initializer", "regularizer", "constraint")]
+UNUSED |= {f"LocallyConnected{n}D": dict.fromkeys((*TRAINING, "activity_regularizer")) for n in (1, 2)}
 # TensorFlow's functions that a model may call: arithmetic and shapes, nothing that accesses files or runs code.
-MATH = "add subtract multiply divide truediv divide_no_nan pow square sqrt rsqrt abs negative exp log log1p maximum"
-MATH += " minimum reduce_mean reduce_max reduce_min reduce_sum reduce_prod reduce_std reduce_variance sigmoid tanh"
-MATH += " softplus add_n squared_difference l2_normalize greater less equal erf"
-NN = "relu relu6 leaky_relu sigmoid softmax elu selu silu swish gelu tanh softplus bias_add avg_pool2d max_pool2d"
-NN += " avg_pool max_pool depth_to_space space_to_depth l2_normalize"
+MATH = "add subtract multiply divide truediv divide_no_nan multiply_no_nan pow square sqrt rsqrt abs negative exp log"
+MATH += " log1p expm1 maximum minimum reduce_mean reduce_max reduce_min reduce_sum reduce_prod reduce_std"
+MATH += (
+    " reduce_variance reduce_logsumexp reduce_any reduce_all reduce_euclidean_norm sigmoid log_sigmoid tanh softplus"
+)
+MATH += " add_n squared_difference l2_normalize greater greater_equal less less_equal equal not_equal logical_and"
+MATH += (
+    " logical_or logical_not logical_xor floordiv floormod mod floor ceil round rint sign reciprocal erf sin cos tan"
+)
+MATH += " sinh cosh asin acos atan atan2 argmax argmin cumsum cumprod is_nan is_finite accumulate_n"
+NN = "relu relu6 leaky_relu crelu sigmoid softmax log_softmax elu selu silu swish gelu tanh softplus softsign bias_add"
+NN += " avg_pool2d max_pool2d avg_pool max_pool depth_to_space space_to_depth l2_normalize moments batch_normalization"
+NN += " local_response_normalization lrn convolution conv2d conv2d_transpose depthwise_conv2d"
 PLAIN = "concat reshape transpose squeeze expand_dims tile stack unstack split cast clip_by_value pad identity reverse"
-PLAIN += " where ones_like zeros_like shape image.resize linalg.matmul nn.silu __operators__.add"
+PLAIN += " where ones_like zeros_like shape rank size image.resize linalg.matmul linalg.l2_normalize linalg.normalize"
+PLAIN += (
+    " linalg.norm norm nn.silu stop_gradient ensure_shape broadcast_to repeat roll gather slice strided_slice einsum"
+)
+PLAIN += " tensordot clip_by_norm __operators__.add image.central_crop image.crop_to_bounding_box"
+PLAIN += " image.pad_to_bounding_box image.resize_with_crop_or_pad image.resize_with_pad image.flip_left_right"
+PLAIN += " image.flip_up_down image.rot90 image.transpose image.rgb_to_grayscale image.grayscale_to_rgb"
+PLAIN += " image.per_image_standardization image.adjust_brightness image.adjust_contrast image.sobel_edges"
+PLAIN += " image.convert_image_dtype compat.v1.floor_div compat.v1.gather compat.v1.where compat.v1.reduce_mean"
+PLAIN += " compat.v1.reduce_max"
 PLAIN += " compat.v1.pad compat.v1.transpose compat.v1.squeeze compat.v1.shape compat.v1.image.resize_images"
 PLAIN += " compat.v1.image.resize_bilinear compat.v1.image.resize_nearest_neighbor compat.v1.nn.avg_pool"
 PLAIN += " compat.v1.nn.max_pool compat.v1.nn.depth_to_space compat.v1.concat compat.v1.expand_dims"
@@ -63,6 +95,8 @@ def modernize(node: Any) -> Any:
     name, config = node.get("class_name"), node.get("config")
     if not isinstance(name, str) or not isinstance(config, dict):
         return node
+    if name in OLD_LAYERS and str(node.get("module")).startswith("keras."):
+        node |= {"module": None, "registered_name": name}  # not in Keras 3: keras2_layers has it
     if isinstance(config.get("layers"), list):
         return {**node, "config": modernize_graph(config)}
     return {**node, "config": modernize_layer(name, config)}
@@ -75,7 +109,7 @@ def modernize_layer(name: str, config: dict[str, Any]) -> dict[str, Any]:
     if name == "InputLayer" and "batch_input_shape" in kept:
         kept["batch_shape"] = kept.pop("batch_input_shape")
     axis = kept.get("axis")
-    if name == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
+    if name in ("BatchNormalization", "SyncBatchNormalization") and isinstance(axis, list) and len(axis) == 1:
         kept["axis"] = axis[0]
     return kept
 
@@ -154,9 +188,11 @@ def add_input_layer(layers: list[Any]) -> list[Any]:
 
 
 def drop_input_shape(layer: Any) -> Any:
-    """Return a layer without its input's shape, which follows from the graph."""
+    """Return a layer without its inputs' shapes, which follow from the graph."""
     if not isinstance(layer, dict) or not isinstance(layer.get("config"), dict):
         return layer
+    if list_references(layer.get("inbound_nodes")):  # called as in Keras 2, whose shapes do not tell inputs by name
+        layer = {key: value for key, value in layer.items() if key != "build_config"}
     kept = {key: value for key, value in layer["config"].items() if key != "batch_input_shape"}
     return {**layer, "config": kept}
 
@@ -172,8 +208,10 @@ def replace_names(node: Any, names: dict[str, str]) -> Any:
 
 def to_op(layer: Any) -> Any:
     """Return a TFOpLambda or SlicingOpLambda as a layer of class OP; any other layer as it is."""
-    if not isinstance(layer, dict) or layer.get("class_name") not in LAMBDA_LAYERS:
+    if not isinstance(layer, dict):
         return layer
+    if layer.get("class_name") not in LAMBDA_LAYERS:
+        return name_arguments(layer)
     config = layer["config"]
     if config["function"] not in FUNCTIONS | {GETITEM}:
         return layer  # refuse_unsafe reports it by its name
@@ -183,13 +221,35 @@ def to_op(layer: Any) -> Any:
     return {**modern, "module": None, "registered_name": OP} if "module" in layer else modern
 
 
+def name_arguments(layer: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer whose calls with tensors by name are as Keras 3 writes them; in lists it overlooks these."""
+    nodes, recurrent = layer.get("inbound_nodes") or [], layer.get("class_name") in (*RECURRENT, "Bidirectional")
+    if not list_references(nodes) or not (recurrent or any(list_named_tensors(node) for node in nodes)):
+        return layer
+    calls = []
+    for node in nodes:
+        call = to_arguments(node)
+        if isinstance(first := call["args"][0], list) and (recurrent or len(first) == 1):
+            call["args"] = first[:1]
+            call["kwargs"] |= {"initial_state": first[1:]} if len(first) > 1 else {}
+        calls.append(call)
+    return {**layer, "inbound_nodes": calls}
+
+
+def list_named_tensors(node: Any) -> list[list[Any]]:
+    """Return the references among the keyword arguments of a call as Keras 2 wrote it."""
+    first: Any = node[0] if isinstance(node, list) and node else None
+    first = node if is_reference(node) else first
+    return list_references(list(first[3].values())) if is_reference(first) and len(first) == 4 else []
+
+
 def to_arguments(node: list[Any]) -> dict[str, Any]:
     """Return one call of a function, [layer, node, tensor, kwargs] or a list of these, as Keras 3 writes it."""
     several = isinstance(node[0], list)
     first = [to_tensor(one[:3]) for one in node] if several else to_tensor(node[:3])
     given = node[0][3] if several else node[3]
     kwargs = {key: to_tensor(value) for key, value in given.items() if key != "name"}
-    if isinstance(first, (int, float)):  # Keras 3 takes only tensors as the first argument
+    if not several and node[0] == "_CONSTANT_VALUE":  # Keras 3 takes only tensors as the first argument
         key = next(key for key, value in kwargs.items() if isinstance(value, dict))
         return {"args": [kwargs.pop(key)], "kwargs": {**kwargs, "constant": first, "argument": key}}
     return {"args": [first], "kwargs": kwargs}
@@ -216,11 +276,33 @@ def add_operation_modules(node: Any) -> Any:
         return [add_operation_modules(inner) for inner in node]
     if not isinstance(node, dict):
         return node
-    node = {key: add_operation_modules(value) for key, value in node.items()}
+    node = evade_loader({key: add_operation_modules(value) for key, value in node.items()})
     if "module" in node or "inbound_nodes" not in node or not isinstance(node.get("config"), dict):
         return node
     module = find_operation(str(node.get("class_name")), node["config"])
     return {**node, "module": module, "registered_name": node["class_name"]} if module else node
+
+
+def evade_loader(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer of an .h5 file so that two faults of Keras 3's loader of such files do not change it.
+
+    It leaves out an axis that is a list of several or of none, in silence; layers with a module have another loader.
+    And it takes the text "dot", a default, for the function keras.layers.dot.
+    Source: keras 3.15, legacy/saving/saving_utils.py.
+    """
+    import keras
+
+    name, config = str(node.get("class_name")), node.get("config")
+    if not isinstance(config, dict) or "module" in node:
+        return node
+    if name == "Attention":
+        return {**node, "config": {key: it for key, it in config.items() if (key, it) != ("score_mode", "dot")}}
+    if not isinstance(config.get("axis"), list) or len(config["axis"]) == 1:
+        return node
+    if not hasattr(keras.layers, name):  # a trusted class
+        return {**node, "module": None, "registered_name": name}
+    kept = {key: it for key, it in config.items() if not key.endswith(("_initializer", "_regularizer", "_constraint"))}
+    return {**node, "config": kept, "module": "keras.layers", "registered_name": None}
 
 
 def find_operation(name: str, config: dict[str, Any]) -> str:
@@ -256,6 +338,7 @@ def write_modern(path: Path, kind: str, config: dict[str, Any], target: Path) ->
 def make_op() -> Any:
     """Return the layer class that calls a function of TensorFlow."""
     import keras
+    import tensorflow as tf
 
     class EdgeSegOp(keras.layers.Layer):  # type: ignore[misc]
         """Calls one of FUNCTIONS, or returns a slice."""
@@ -265,8 +348,9 @@ def make_op() -> Any:
             self.function = function
             self.apply = find_function(function)
 
-        def call(self, first: Any, constant: float | None = None, argument: str = "", **given: Any) -> Any:
-            if constant is not None:
+        def call(self, first: Any, constant: Any = None, argument: str = "", **given: Any) -> Any:
+            if constant is not None:  # TensorFlow's operators take the type of the tensor, wherever it stands
+                constant = tf.convert_to_tensor(constant, first.dtype)
                 return self.apply(constant, **{argument: first, **given})
             return self.apply(first, **given)
 

@@ -32,6 +32,9 @@ from .archive import (
     refuse_unsafe,
 )
 from .keras2 import OP, add_operation_modules, make_op, write_modern
+from .keras2_layers import OLD_LAYERS, make_old_layers
+from .keras2_meaning import is_keras2, keep_meaning, restore_functions
+from .keras2_weights import assign_by_name
 from .known_classes import WITHOUT_MODULE
 from .saved_model import load_graph
 from .volumes import rewrite_volumes
@@ -59,12 +62,15 @@ def load_model(
     copy = copy_model(path, work / f"copy.{kind}")
     config = read_copy(path, copy, kind)
     modern = modernize_config(path, config)
+    old = is_keras2(copy, kind, config, modern)
+    modern = keep_meaning(path, modern) if old else modern
     objects = list_objects(path, modern)
     trusted = {} if not trust else read_trusted(trust)
     refuse_unsafe(path, objects, trust, trusted)
     parsed = add_operation_modules(modern) if kind == "h5" else modern
     refuse_unsafe(path, list_objects(path, parsed), trust, trusted)
     check_legacy(path, list_objects(path, parsed), trusted)
+    refuse_arguments(path, parsed)
     source = work / f"source.{kind}"  # Keras judges by the suffix, find_kind by the content
     if parsed == config:
         copy.rename(source)
@@ -72,8 +78,9 @@ def load_model(
         write_modern(copy, kind, parsed, source)
     with register_classes(trusted):
         model = to_float32(load_keras(path, source), path)
+    notes = restore_functions(walk_layers(model)) if old else []
     loaded = describe_keras(path, kind, model, size)
-    return loaded if modern == config else replace(loaded, notes=(*loaded.notes, "a model of Keras 2"))
+    return replace(loaded, keras2=True, notes=(*loaded.notes, "a model of Keras 2", *notes)) if old else loaded
 
 
 def copy_model(path: Path, copy: Path) -> Path:
@@ -105,7 +112,7 @@ def register_classes(trusted: dict[str, Any]) -> Iterator[None]:
     import keras
 
     own = {name: thing for name, thing in trusted.items() if not getattr(thing, "__module__", "").startswith("keras")}
-    with keras.saving.custom_object_scope({**own, OP: make_op()}):
+    with keras.saving.custom_object_scope({**make_old_layers(), **own, OP: make_op()}):
         yield
 
 
@@ -113,13 +120,27 @@ def check_legacy(path: Path, objects: list[ConfigObject], trusted: dict[str, Any
     """Raise ModelError for an unknown class in a file without modules (HDF5), which Keras reports in many lines."""
     import keras
 
-    known = WITHOUT_MODULE | PLAIN
+    known = WITHOUT_MODULE | PLAIN | {*OLD_LAYERS}
     for item in objects:
         if item.module is None and not item.function and item.name not in known and item.short_name not in trusted:
             if hasattr(keras.ops, to_snake_case(item.name)):
                 why = f"layer {item.layer!r} is the operation {item.name!r}, which an .h5 file cannot bring back"
                 raise ModelError(str(path), why, "save the model as .keras")
             raise explain_unknown(path, item)
+
+
+def refuse_arguments(path: Path, node: Any) -> None:
+    """Raise ModelError for an argument of Keras 2 that changes what a layer computes and that Keras 3 does not have."""
+    if isinstance(node, list):
+        for inner in node:
+            refuse_arguments(path, inner)
+    if not isinstance(node, dict):
+        return
+    if node.get("time_major") is True:
+        why = f"layer {node.get('name')!r} has time_major=True, (steps, batch, features), which Keras 3 has not"
+        raise ModelError(str(path), why, "build it with time_major=False, (batch, steps, features), and these weights")
+    for inner in node.values():
+        refuse_arguments(path, inner)
 
 
 def to_snake_case(name: str) -> str:
@@ -132,7 +153,10 @@ def load_keras(path: Path, source: Path) -> Any:
     import keras
 
     try:
-        return keras.saving.load_model(source, compile=False, safe_mode=True)
+        with assign_by_name(path):
+            return keras.saving.load_model(source, compile=False, safe_mode=True)
+    except ModelError:
+        raise
     except Exception as error:  # Keras raises whatever its layers raise; the file is at fault, not this package
         raise ModelError(str(path), f"Keras cannot load it ({find_reason(error)})", "save the model again") from error
 

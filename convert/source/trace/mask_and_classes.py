@@ -54,6 +54,7 @@ class ChosenOutputs:
     activation: str
     classes: ClassOutput | None
     kernels: int  # numbers in the matrices and filters that these outputs depend on
+    picked: tuple[int, bool, int | None, str]  # mask, whether flattened, classes, activation appended
     notes: tuple[str, ...]
 
     def run_mask(self, x: Any) -> Any:
@@ -82,13 +83,15 @@ def choose_outputs(request: ConversionRequest, loaded: LoadedModel, graph: Trace
     notes += [f"outputs left out: {', '.join(left)}"] if left else []
     notes += [f"{activation} appended to the graph"] if appended else []
     append = activation if appended else ""
+    picks = mask.index, mask.shape if mask.flattened else None, None if classes is None else classes.index, append
     return ChosenOutputs(
-        call=pick_outputs(loaded.call, mask, classes, append),
-        run=pick_outputs(graph.run, mask, classes, append),
+        call=pick_outputs(loaded.call, *picks),
+        run=pick_outputs(graph.run, *picks),
         shape=mask.shape,
         activation=activation,
         classes=None if classes is None else ClassOutput((1, classes.shape[-1]), classes.activation, classes.name),
         kernels=count_kernels(graph, [output.index for output in (mask, classes) if output is not None]),
+        picked=(mask.index, bool(mask.flattened), picks[2], append),
         notes=tuple(notes),
     )
 
@@ -103,17 +106,20 @@ def refuse_randomness(what: str, graph: TracedGraph, layers: Sequence[str]) -> N
             raise ModelError(what, why, "save it with that layer called as in inference")
 
 
-def pick_outputs(call: Call, mask: ModelOutput, classes: ModelOutput | None, append: str) -> Call:
-    """Return a call whose result is the mask, or the mask and the classes (1, N)."""
+def pick_outputs(call: Call, mask: int, shape: tuple[int, ...] | None, classes: int | None, append: str) -> Call:
+    """Return a call whose result is the mask, or the mask and the classes (1, N), by their places among the outputs.
+
+    shape: of the mask, where it is a list of pixels. append: an activation.
+    """
     import tensorflow as tf
 
     apply = {"": tf.identity, "sigmoid": tf.nn.sigmoid, "softmax": tf.nn.softmax}[append]
 
     def call_picked(x: Any) -> Any:
         results = call(x)
-        found = tf.reshape(results[mask.index], mask.shape) if mask.flattened else results[mask.index]
+        found = tf.reshape(results[mask], shape) if shape else results[mask]
         found = apply(found) if append else found
-        return found if classes is None else (found, tf.reshape(results[classes.index], (1, -1)))
+        return found if classes is None else (found, tf.reshape(results[classes], (1, -1)))
 
     return call_picked
 
