@@ -22,6 +22,7 @@ from .archive import (
     PLAIN,
     UNSAFE_CLASSES,
     ConfigObject,
+    drop_training,
     explain_unknown,
     find_kind,
     first_line,
@@ -49,7 +50,8 @@ def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trus
     kind = find_kind(path)
     if kind == "saved_model":
         return load_graph(path, size)
-    config = read_config(path, kind)
+    written = read_config(path, kind)
+    config = drop_training(path, written)
     modern = modernize_config(path, config)
     objects = list_objects(path, modern)
     trusted = {} if not trust else read_trusted(trust)
@@ -58,31 +60,42 @@ def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trus
     check_legacy(path, list_objects(path, parsed), trusted)
     refuse_arguments(path, parsed)
     source = work / f"source.{kind}"  # Keras judges by the suffix, find_kind by the content
-    if parsed == config:
+    if parsed == written:
         source.symlink_to(path.resolve())
     else:
         write_modern(path, kind, parsed, source)
-    with register_classes(trusted):
+    with register_classes(trusted, objects):
         model = to_float32(load_keras(path, source), path)
     loaded = describe_keras(path, kind, model, size)
     return loaded if modern == config else replace(loaded, notes=(*loaded.notes, "a model of Keras 2"))
 
 
 def read_trusted(module: str) -> dict[str, Any]:
-    """Import the module that the user trusts and return its classes and functions by name."""
+    """Import the module that the user trusts; return its classes and functions, and those that it registers, by name."""
+    import keras
+
     try:
         found = importlib.import_module(module)
     except Exception as error:  # the user's code may raise any kind
         raise UsageError(f"--trust-custom {module}", f"it cannot be imported ({first_line(error)})") from error
-    return {name: thing for name, thing in vars(found).items() if callable(thing) and not name.startswith("__")}
+    own = {name: thing for name, thing in vars(found).items() if callable(thing) and not name.startswith("__")}
+    registered = {name.rsplit(">", 1)[-1]: thing for name, thing in keras.saving.get_custom_objects().items()}
+    return {**registered, **own}
 
 
 @contextmanager
-def register_classes(trusted: dict[str, Any]) -> Iterator[None]:
-    """Register the trusted classes with Keras, under their own names."""
+def register_classes(trusted: dict[str, Any], objects: Sequence[ConfigObject] = ()) -> Iterator[None]:
+    """Register the trusted classes with Keras, under their own names and those that the file has for them.
+
+    A file says 'package>Name' where the class was registered when it was saved; the module need not register it.
+    """
     import keras
 
-    own = {name: thing for name, thing in trusted.items() if not getattr(thing, "__module__", "").startswith("keras")}
+    own = {name: thing for name, thing in trusted.items() if not getattr(thing, "__module__", "").startswith("keras.")}
+    named = {name for item in objects for name in (item.registered, item.name) if name and ">" in name}
+    known = keras.saving.get_custom_objects()
+    named = {name for name in named - set(known) if name.rsplit(">", 1)[-1] in own}
+    own |= {name: own[name.rsplit(">", 1)[-1]] for name in named}
     with keras.saving.custom_object_scope({**make_old_layers(), **own, OP: make_op()}):
         yield
 
