@@ -115,7 +115,7 @@ def read_config(path: Path, kind: str) -> dict[str, Any]:
 
 
 def drop_training(path: Path, node: Any) -> Any:
-    """Return a config without the losses, metrics and optimizers of the models in it. Raises: ModelError if too deep."""
+    """Return a config without the losses and metrics of the models in it. Raises: ModelError if it is too deep."""
     try:
         if isinstance(node, list):
             return [drop_training(path, inner) for inner in node]

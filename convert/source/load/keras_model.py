@@ -7,6 +7,7 @@ float32 arithmetic.
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from .saved_model import load_graph
 from .volumes import rewrite_volumes
 
 MAX_UNROLLED_STEPS = 64  # of a recurrent layer
+SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
 NOT_FLOAT32 = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
 
 
@@ -71,7 +73,7 @@ def load_model(path: Path, work: Path, size: tuple[int, ...] | None = None, trus
 
 
 def read_trusted(module: str) -> dict[str, Any]:
-    """Import the module that the user trusts; return its classes and functions, and those that it registers, by name."""
+    """Import the module that the user trusts; return its classes and functions, and those it registers, by name."""
     import keras
 
     try:
@@ -232,6 +234,7 @@ def describe_keras(path: Path, kind: str, model: Any, size: tuple[int, ...] | No
     structure, shape, dtype = find_input(path, model)
     shape = fix_shape(str(path), shape, size)
     unroll_loops(layers)
+    name, renamed = str(model.name), rename_layers(layers)
     notes = [f"rebuilt in float32 from {model.rebuilt_from}"] if getattr(model, "rebuilt_from", "") else []
     if len(shape) == 4:
         notes += rewrite_volumes(layers)
@@ -240,17 +243,45 @@ def describe_keras(path: Path, kind: str, model: Any, size: tuple[int, ...] | No
         return [leaf for _, leaf in flatten(model(wrap_input(structure, x), training=False))]
 
     return LoadedModel(
-        name=str(model.name),
+        name=name,
         kind=kind,
         call=call,
         root=model,
         shape=shape,
         dtype=dtype,
-        outputs=name_outputs(model, structure, shape, dtype),
+        outputs=tuple(renamed.get(own, own) for own in name_outputs(model, structure, shape, dtype)),
         layers=tuple(layers),
         weights=sum(prod(weight.shape) for weight in model.weights),
         notes=tuple(notes),
     )
+
+
+def rename_layers(layers: Sequence[Any]) -> dict[str, str]:
+    """Give layers names that are scopes of a graph, which knows no spaces; return {new name: old name}.
+
+    Source: tensorflow/python/framework/ops.py, _VALID_SCOPE_NAME_REGEX; a node's name has no "\\" either.
+    """
+    renamed: dict[str, str] = {}
+    taken = {str(layer.name) for layer in layers}
+    for layer in layers:
+        old = str(layer.name)
+        if SCOPE.fullmatch(old):
+            continue
+        plain = to_scope(old).replace(":", "_")
+        new = next(one for one in itertools.chain([plain], (f"{plain}_{i}" for i in itertools.count(1))) if one not in taken)
+        layer.name = new
+        renamed[new] = old
+        taken.add(new)
+        for variable in layer.variables:  # which were named after their layers
+            found = getattr(variable, "_value", None)
+            if hasattr(found, "_handle_name"):
+                found._handle_name = "/".join(to_scope(part) for part in found._handle_name.split("/"))
+    return renamed
+
+
+def to_scope(name: str) -> str:
+    """Return a name as a scope of a graph."""
+    return re.sub(r"[^A-Za-z0-9_.:-]", "_", name).lstrip("_-") or "layer"
 
 
 def unroll_loops(layers: Sequence[Any]) -> None:
