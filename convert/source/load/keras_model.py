@@ -165,7 +165,18 @@ def find_reason(error: BaseException) -> str:
     texts = [str(one) for one in chain]
     named = [found for text in texts if (found := re.search(r"class '(\w+)' using config=\{'name': '([^']+)'", text))]
     where = f"layer {named[-1][2]!r}, a {named[-1][1]}: " if named else ""
-    return where + first_line(chain[-1])
+    return where + find_line(chain[-1])
+
+
+def find_line(error: BaseException) -> str:
+    """Return what an error of TensorFlow or Keras says: no source lines before it, no nodes behind it, no emphasis."""
+    text = str(error)
+    if emphasized := re.search(r"\x1b\[1m(.+?)\x1b\[0m", text, re.DOTALL):  # Keras' word for a layer's exception
+        text = emphasized[1]
+    elif text.startswith("in user code"):  # TensorFlow's for one in a traced function
+        kinds = re.findall(r"^ *(\w+(?:Error|Exception): .+)$", text, re.MULTILINE)
+        text = kinds[-1] if kinds else type(error).__name__
+    return first_line(text or type(error).__name__).partition(" for '{{node")[0]
 
 
 def to_float32(model: Any, path: Path) -> Any:
@@ -268,12 +279,14 @@ def rename_layers(layers: Sequence[Any]) -> dict[str, str]:
         if SCOPE.fullmatch(old):
             continue
         plain = to_scope(old).replace(":", "_")
-        new = next(one for one in itertools.chain([plain], (f"{plain}_{i}" for i in itertools.count(1))) if one not in taken)
+        new = next(
+            one for one in itertools.chain([plain], (f"{plain}_{i}" for i in itertools.count(1))) if one not in taken
+        )
         layer.name = new
         renamed[new] = old
         taken.add(new)
         for variable in layer.variables:  # which were named after their layers
-            found = getattr(variable, "_value", None)
+            found: Any = getattr(variable, "_value", None)
             if hasattr(found, "_handle_name"):
                 found._handle_name = "/".join(to_scope(part) for part in found._handle_name.split("/"))
     return renamed
@@ -349,7 +362,10 @@ def name_outputs(model: Any, inputs: Any, shape: tuple[int, ...], dtype: str) ->
     structure = getattr(model, "_outputs_struct", None)
     if structure is None:  # a subclassed model
         called = tf.function(lambda x: model(wrap_input(inputs, x), training=False))
-        structure = called.get_concrete_function(tf.TensorSpec((1, *shape), dtype)).structured_outputs
+        try:
+            structure = called.get_concrete_function(tf.TensorSpec((1, *shape), dtype)).structured_outputs
+        except Exception:  # whatever its layers raise: tracing the graph will say it, with the sizes that fit
+            return ("output",)
     names: list[str] = []
     for index, (key, tensor) in enumerate(flatten(structure)):
         history = getattr(tensor, "_keras_history", None)

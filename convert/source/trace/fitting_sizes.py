@@ -1,6 +1,6 @@
 """Why can a model not be traced at a size, and which sizes does it take? Runs in the child process.
 
-The model is called symbolically, which computes shapes alone, so that some sizes can be tried.
+Some sizes are tried, by tracing: not all layers check shapes when they are called symbolically.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
-from convert.source.load.archive import first_line
+from convert.source.load.keras_model import find_line
 from convert.source.loaded_model import LoadedModel, format_shape
 from edge_runtime.errors import EdgeSegError, ModelError
 
@@ -23,7 +23,7 @@ def explain_trace(what: str, loaded: LoadedModel, error: Exception) -> EdgeSegEr
         return error
     if loaded.kind == "saved_model":
         return ModelError(what, f"it cannot be traced at {format_size(loaded.shape)} ({find_line(error)})")
-    own = call_symbolically(loaded, loaded.shape) or error
+    own = try_shape(loaded, loaded.shape, autograph=False) or error
     why = f"{describe_place(own)}{find_line(own)}"
     if not (sides := find_open_sides(loaded)):
         return ModelError(what, f"it cannot be traced ({why})")
@@ -53,14 +53,19 @@ def find_open_sides(loaded: LoadedModel) -> tuple[int, ...]:
     return tuple(i for i, side in enumerate(shape) if side is None)
 
 
-def call_symbolically(loaded: LoadedModel, shape: Sequence[int]) -> Exception | None:
-    """Return what a call of the model at this shape raises; None if it works."""
+def try_shape(loaded: LoadedModel, shape: Sequence[int], autograph: bool = True) -> Exception | None:
+    """Return what tracing the model at this shape raises; None if it works.
+
+    Without `autograph`, an error keeps its traceback through the layers.
+    """
     import keras
+    import tensorflow as tf
 
     filtered = keras.config.is_traceback_filtering_enabled()
     keras.config.disable_traceback_filtering()
     try:
-        keras.backend.compute_output_spec(loaded.call, keras.KerasTensor((1, *shape), loaded.dtype))
+        spec = tf.TensorSpec((1, *shape), loaded.dtype)
+        tf.function(loaded.call, autograph=autograph).get_concrete_function(spec)
     except Exception as error:  # layers raise any kind
         return error
     finally:
@@ -73,7 +78,7 @@ def find_step(loaded: LoadedModel, sides: Sequence[int]) -> tuple[int, tuple[int
     """Return the smallest step whose multiples next to the size all fit, and the nearest of these; None for none."""
     for step in STEPS:
         near = list(list_multiples(loaded.shape, sides, step))
-        if all(call_symbolically(loaded, shape) is None for shape in near):
+        if all(try_shape(loaded, shape) is None for shape in near):
             return step, min(near, key=lambda shape: measure_distance(shape, loaded.shape))
     return None
 
@@ -92,7 +97,7 @@ def measure_distance(shape: Sequence[int], other: Sequence[int]) -> int:
 
 
 def describe_place(error: Exception) -> str:
-    """Return the innermost layer in an error's traceback and the shapes that it got: "layer 'up', a ...: "."""
+    """Return the innermost layer in an error's traceback and the shapes that it got: "layer 'up' (Add) got ...: "."""
     import keras
 
     found, trace = "", error.__traceback__
@@ -103,7 +108,7 @@ def describe_place(error: Exception) -> str:
             given = [local[key] for key in ("args", "inputs", "input_shape", "x", "kwargs") if key in local]
             shapes = " and ".join(format_shape(one) for one in list_shapes(given)[:SHOWN_SHAPES])
             if shapes or not found.startswith(f"layer {layer.name!r}"):
-                found = f"layer {layer.name!r}, a {type(layer).__name__}{f', got {shapes}' if shapes else ''}: "
+                found = f"layer {layer.name!r} ({type(layer).__name__}){f' got {shapes}' if shapes else ''}: "
         trace = trace.tb_next
     return found
 
@@ -117,12 +122,3 @@ def list_shapes(value: Any) -> list[tuple[Any, ...]]:
         return list(dict.fromkeys(shape for one in inner for shape in list_shapes(one)))
     shape = getattr(inner, "shape", None)
     return [tuple(shape)] if shape is not None and len(shape) else []
-
-
-def find_line(error: BaseException) -> str:
-    """Return what an error of TensorFlow or Keras says, without the source lines before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines or not lines[0].startswith("in user code"):
-        return first_line(error)
-    kind = next((line for line in lines if line.partition(":")[0].endswith(("Error", "Exception"))), "")
-    return first_line(kind or type(error).__name__)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from freezing import run
+from messages import make_request
 
 pytest.importorskip("tensorflow")
 
 from convert.source.load.keras_model import load_model
+from convert.source.process import to_json
+from convert.source.process_main import convert_here, main
 from edge_runtime.errors import ModelError
 
 MAKER = Path(__file__).parent / "make_keras2_files.py"
@@ -112,3 +121,103 @@ def test_losses_and_metrics_are_never_needed(tmp_path: Path, suffix: str) -> Non
     x = draw(8, 8, 1)
     path = tmp_path / f"m.{suffix}"
     np.testing.assert_allclose(answer(path, tmp_path / "work", x), np.asarray(model(x)), atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["model", "layers", "nested"])
+@pytest.mark.parametrize("name", ["my net", "a>b", "_net", "脑"])
+def test_any_name_will_do(tmp_path: Path, name: str, where: str) -> None:
+    """Names of models, layers and nested models that are no names in a graph: the flatbuffer answers as the model."""
+    import keras
+    from keras import layers
+
+    image = keras.Input((8, 8, 1))
+    named = where != "model"
+    y = layers.Conv2D(2, 3, padding="same", name=name if named else None)(image)
+    if where == "nested":
+        y = keras.Sequential([layers.BatchNormalization(name=name), layers.ReLU(name=f"{name} 2")], name=name + "n")(y)
+    y = layers.Conv2D(1, 1, activation="sigmoid", name=f"{name} mask" if named else None)(y)
+    model = keras.Model(image, y, name="net" if where == "layers" else name)
+    model.save(tmp_path / "m.keras")
+    (tmp_path / "work").mkdir()
+    facts = convert_here(tmp_path / "work", make_request(tmp_path / "m.keras"))
+    x = draw(8, 8, 1)
+    found = run((tmp_path / "work" / "fp32.tflite").read_bytes(), x)
+    np.testing.assert_allclose(found, np.asarray(model(x)), atol=1e-6)
+    assert facts.name == model.name
+    (tmp_path / "again").mkdir()
+    assert load_model(tmp_path / "m.keras", tmp_path / "again").outputs == (model.layers[-1].name,)
+
+
+def test_a_clock_before_1980(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of Keras 2 loads where the clock was never set and its file has no date."""
+    pytest.importorskip("tf_keras")
+    subprocess.run([sys.executable, MAKER, tmp_path, "lstm"], check=True, capture_output=True)
+    os.utime(tmp_path / "lstm.keras", (0, 0))
+    with np.load(tmp_path / "lstm.npz") as arrays:
+        x, expected = arrays["x"], arrays["y"]
+    path = tmp_path / "lstm.keras"
+    monkeypatch.setattr(time, "localtime", lambda *_: time.gmtime(0))
+    np.testing.assert_allclose(answer(path, tmp_path / "work", x), expected, atol=1e-5)
+
+
+def build_open_unet(merge: Callable[[list[Any]], Any], levels: int, nested: bool = False) -> Any:
+    """Return a U-Net of open size, whose sides must be multiples of 2**levels."""
+    import keras
+    from keras import layers
+
+    image = keras.Input((None, None, 1))
+    y, skips = image, []
+    for _ in range(levels):
+        skips.append(layers.Conv2D(4, 3, padding="same")(y))
+        y = layers.MaxPooling2D(2)(skips[-1])
+    for skip in reversed(skips):
+        y = layers.Conv2D(4, 3, padding="same")(merge([layers.UpSampling2D(2)(y), skip]))
+    model = keras.Model(image, layers.Conv2D(1, 1, activation="sigmoid")(y))
+    return keras.Sequential([keras.Input((None, None, 1)), model]) if nested else model
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("levels", [2, 4])
+@pytest.mark.parametrize("kind", ["Concatenate", "Add"])
+def test_a_size_that_does_not_fit(tmp_path: Path, kind: str, levels: int, nested: bool) -> None:
+    """The layer, the two shapes that do not fit, the smallest step whose multiples do, and the nearest of them."""
+    import keras
+
+    model = build_open_unet(lambda pair: getattr(keras.layers, kind)()(pair), levels, nested)
+    model.save(tmp_path / "m.keras")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(ModelError) as caught:
+        convert_here(tmp_path / "work", make_request(tmp_path / "m.keras", input_size=(65, 50)))
+    said, step = str(caught.value), 2**levels
+    nearest = [min(range(step, 200, step), key=lambda n, side=side: abs(n - side)) for side in (65, 50)]
+    assert re.search(rf"an input of 65 x 50 \(layer '\w+' \({kind}\) got \(1, \d+, \d+, 4\) and \(1, \d+", said), said
+    assert f"multiples of {step} fit: say --input-size {nearest[0]} {nearest[1]}" in said
+    assert "\n" not in said
+    assert "\x1b" not in said
+    assert model(np.zeros((1, *nearest, 1), np.float32)).shape == (1, *nearest, 1)
+
+
+def test_whatever_is_raised_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer's own exception, at loading or at tracing, is one line without a traceback."""
+    import keras
+
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 1, activation="sigmoid")])
+    model.save(tmp_path / "m.keras")
+    for place, target in (
+        ("tracing", "keras.layers.Conv2D.call"),
+        ("export", "convert.source.process_main.export_graph"),
+    ):
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise TypeError("one\n  two\n")
+
+        work = tmp_path / place
+        work.mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(target, fail)
+            (work / "request.json").write_text(to_json(make_request(tmp_path / "m.keras")))
+            assert main(str(work)) == 0
+        said = json.loads((work / "result.json").read_text())["error"]
+        assert "one" in said["why"]
+        assert "\n" not in said["why"]
+        assert said["kind"] == "ModelError"
