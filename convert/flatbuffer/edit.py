@@ -19,6 +19,9 @@ from .read import names_of
 Model = Any  # ai_edge_litert.schema_py_generated.ModelT; the generated classes are not typed
 Operator = Any
 ALIGNMENT = 16  # of constants: the schema's force_align, which the generated Python code ignores
+# A weight, or a range of values, below this is zero. Times an input's scale it would be no normal float32 (2**-126 and
+# more, IEEE 754): processors compute with others up to a hundred times slower, and some kernels take them for zeros.
+MIN_WEIGHT = 2.0**-100
 NUMPY = {"FLOAT32": np.float32, "FLOAT16": np.float16, "INT32": np.int32, "INT8": np.int8, "INT64": np.int64}
 
 

@@ -9,6 +9,9 @@
     nearest enlarging   RESHAPE and TILE chains (Keras' UpSampling2D) and RESIZE_NEAREST_NEIGHBOR by whole factors,
                         which XNNPACK does not support, become a CONCATENATION of copies and DEPTH_TO_SPACE
 
+Weights and biases below MIN_WEIGHT, as of dead filters, become zeros, in the float32 file too: with them every result
+takes several times as long as with zeros, and differs by less than 1e-27.
+
 Measured on the full-size attention-gate net with random weights, DRQ, interleaved: 0.97 of the time without them, and
 one partition instead of four.
 """
@@ -23,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .edit import (
+    MIN_WEIGHT,
     Model,
     Operator,
     add_constant,
@@ -40,6 +44,7 @@ from .edit import (
     value_of,
 )
 
+LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "CONV_3D", "CONV_3D_TRANSPOSE")
 MIN_CHANNELS = 8  # with fewer, most of a vector register is empty, and the broadcast is as fast
 Array = npt.NDArray[Any]
 
@@ -48,10 +53,30 @@ def tidy_file(fp32_file: Path, graph_file: Path) -> dict[str, int]:
     """Make the tensors' names in a float32 file unique, and write its rewritten graph; return what was rewritten."""
     flatbuffer = name_apart(fp32_file.read_bytes())
     model = unpack(flatbuffer)
-    done = tidy(model)
+    tiny = zero_tiny(model)
+    flatbuffer = pack(model) if tiny else flatbuffer
+    model = unpack(flatbuffer)
+    done = tidy(model) | ({"weights too small to count": tiny} if tiny else {})
     fp32_file.write_bytes(flatbuffer)
     graph_file.write_bytes(pack(model) if done else flatbuffer)
     return done
+
+
+def zero_tiny(model: Model) -> int:
+    """Make zeros of the weights and biases of layers that are below MIN_WEIGHT; return how many."""
+    total, done = 0, set()
+    for op in find_operators(model, *LAYERS):
+        for index in (int(index) for index in op.inputs):
+            values = read_constant(model, index)
+            if values is None or values.dtype != np.float32 or index in done:
+                continue
+            done.add(index)
+            tiny = (values != 0) & (np.abs(values) < MIN_WEIGHT)
+            if tiny.any():
+                total += int(tiny.sum())
+                add_constant(model, "zeroed", np.where(tiny, np.float32(0), values))
+                model.subgraphs[0].tensors[index].buffer = model.subgraphs[0].tensors.pop().buffer
+    return total
 
 
 def tidy(model: Model) -> dict[str, int]:

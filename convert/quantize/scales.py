@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from convert.flatbuffer.edit import Model, Operator, read_constant, to_list
+from convert.flatbuffer.edit import MIN_WEIGHT, Model, Operator, read_constant, to_list
 
 from .activation_ranges import LEVELS, Range
 from .integer_ops import CLAMPS, FIXED_SCALE, LAYERS, SHARED_SCALE, Node, choose_integer
@@ -127,7 +127,8 @@ def join_tensors(model: Model, groups: ScaleGroups, node: Node, users: Mapping[i
 def to_params(span: Range) -> QuantParams:
     """Return the parameters of a range: 255 steps, zero exactly representable."""
     low, high = min(span.low, 0.0), max(span.high, 0.0)
-    scale = float(np.float32((high - low) / LEVELS)) or 1.0  # all zeros: any scale is right
+    # All zeros, or what counts as zeros: any scale is right.
+    scale = float(np.float32((high - low) / LEVELS)) if high - low >= MIN_WEIGHT else 1.0
     return QuantParams(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.flatbuffer.edit import (
+    MIN_WEIGHT,
     Model,
     add_constant,
     add_tensor,
@@ -170,9 +171,14 @@ def store_int8(model: Model, index: int, axis: int, whole: bool) -> None:
 
 
 def to_integers(values: npt.NDArray[Any], axis: int | None) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Return int8 integers in [-127, 127] and their scales: one for each slice along `axis`, or one in all."""
+    """Return int8 integers in [-127, 127] and their scales: one for each slice along `axis`, or one in all.
+
+    Slices of zeros, or of weights that count as zeros (MIN_WEIGHT), have the largest scale of the others: any is right.
+    """
     others = tuple(i for i in range(values.ndim) if i != axis)
     largest = np.abs(values.astype(np.float64)).max(axis=others, keepdims=True)
-    scales = (np.where(largest > 0, largest, 127.0) / 127.0).astype(np.float32)  # all zeros: any scale is right
+    usual = largest.max() if largest.max() >= MIN_WEIGHT else 127.0
+    scales = (np.where(largest >= MIN_WEIGHT, largest, usual) / 127.0).astype(np.float32)
     integers = np.clip(np.rint(values / scales.astype(np.float64)), -127, 127).astype(np.int8)
+    integers = np.where(largest >= MIN_WEIGHT, integers, np.int8(0))
     return integers, scales.reshape(-1)

@@ -28,7 +28,7 @@ def to_report(job: Job, result: SearchResult, sha256: str, pictures: str) -> Rep
     candidate, facts = result.candidate, job.facts
     audit, contract = candidate.audit, candidate.contract
     calibration = job.quantizer.calibration.notes if job.quantizer is not None else ()
-    return {
+    report: Report = {
         "format": FORMAT,
         "warnings": list_warnings(job, result),
         "model": {"id": contract.model.id, "version": contract.model.version, "sha256": sha256},
@@ -39,7 +39,7 @@ def to_report(job: Job, result: SearchResult, sha256: str, pictures: str) -> Rep
         "parameters": facts.weights,
         "macs": sum(cost.macs for cost in audit.costs),
         "audit": asdict(audit),
-        "checks": to_json_value(asdict(candidate.checks)),
+        "checks": asdict(candidate.checks),
         "clock_ms": candidate.times,
         "speed_ratio": candidate.ratio,
         "choice": asdict(candidate.choice),
@@ -57,11 +57,13 @@ def to_report(job: Job, result: SearchResult, sha256: str, pictures: str) -> Rep
         "triage": None if contract.triage is None else asdict(contract.triage),
         "notes": [*facts.notes, *calibration],
         "allowed": list(contract.allowed),
-        "check": None if result.check is None else to_json_value(to_check(result.check, pictures)),
-        "policy": None if result.verdict is None else to_json_value(asdict(result.verdict)),
-        "tournament": [to_json_value(asdict(tried)) for tried in result.tried],
-        "drill_down": {name: to_json_value(asdict(found)) for name, found in result.float_layers.items()},
+        "check": None if result.check is None else to_check(result.check, pictures),
+        "policy": None if result.verdict is None else asdict(result.verdict),
+        "tournament": [asdict(tried) for tried in result.tried],
+        "drill_down": {name: asdict(found) for name, found in result.float_layers.items()},
     }
+    plain: Report = to_json_value(report)
+    return plain
 
 
 def list_warnings(job: Job, result: SearchResult) -> list[str]:

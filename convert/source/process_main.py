@@ -12,7 +12,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from convert.source.load.keras_model import load_model
+from convert.source.load.keras_model import find_line, load_model
+from convert.source.trace.fitting_sizes import explain_trace
 from convert.source.trace.freeze import convert_graph, export_graph
 from convert.source.trace.input_scaling import InputScaling, choose_scaling
 from convert.source.trace.mask_and_classes import ChosenOutputs, choose_outputs
@@ -41,11 +42,19 @@ def main(folder: str, isolation: str = "none") -> int:
     try:
         result = to_json(replace(convert_here(work, request), isolation=isolation))
     except EdgeSegError as error:
-        result = json.dumps(
-            {"error": {"kind": type(error).__name__, "what": error.what, "why": error.why, "fix": error.fix}}
-        )
+        result = format_error(error)
+    except (OSError, MemoryError):  # of this machine, not of the model: the parent tells which
+        raise
+    except Exception as error:  # TensorFlow and Keras raise any kind
+        result = format_error(ModelError(request.model, f"it cannot be converted ({find_line(error)})"))
     (work / "result.json").write_text(result)
     return 0
+
+
+def format_error(error: EdgeSegError) -> str:
+    """Return an error as the parent reads it."""
+    said = {"kind": type(error).__name__, "what": error.what, "why": error.why, "fix": error.fix}
+    return json.dumps({"error": said})
 
 
 def convert_here(work: Path, request: ConversionRequest) -> SourceFacts:
@@ -58,7 +67,10 @@ def convert_here(work: Path, request: ConversionRequest) -> SourceFacts:
     loaded = load_model(Path(request.model), work, request.input_size, request.trust, request.signature)
     if loaded.dtype not in ("float32", "uint8"):
         raise ModelError(request.model, f"its input is {loaded.dtype}, not float32 or uint8")
-    graph = trace_graph(loaded)
+    try:
+        graph = trace_graph(loaded)
+    except Exception as error:  # layers raise any kind
+        raise explain_trace(request.model, loaded, error) from error
     chosen = choose_outputs(request, loaded, graph)
     facts = read_facts(request, loaded, chosen, choose_scaling(request, loaded, graph))
     if loaded.keras2:

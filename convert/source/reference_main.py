@@ -15,7 +15,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from convert.source.load.archive import find_kind, first_line, list_objects, modernize_config, read_copy, refuse_unsafe
+from convert.source.load.archive import (
+    drop_training,
+    find_kind,
+    first_line,
+    list_objects,
+    modernize_config,
+    read_copy,
+    refuse_unsafe,
+)
 from convert.source.load.keras2 import write_modern
 from convert.source.load.keras_model import copy_model, flatten, replace_float_types, wrap_input
 from convert.source.trace.mask_and_classes import pick_outputs
@@ -73,13 +81,14 @@ def load(path: Path, work: Path, trust: str, trusted: dict[str, Any]) -> Any:
     """Return the model in float32. Raises: EdgeSegError if it could run code."""
     kind = find_kind(path)
     copy = copy_model(path, work / f"checked.{kind}")
-    config = read_copy(path, copy, kind)
+    written = read_copy(path, copy, kind)
+    config = drop_training(path, written)
     refuse_unsafe(path, list_objects(path, modernize_config(path, config)), trust, trusted)
     import tf_keras
 
     source = work / f"original.{kind}"
     plain = to_float32(config)
-    if plain == config:
+    if plain == written:
         copy.rename(source)
     else:
         write_modern(copy, kind, plain, source)

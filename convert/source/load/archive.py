@@ -99,7 +99,7 @@ def read_objects(path: Path, kind: str) -> list[ConfigObject]:
         ModelError: truncated, damaged, oversized, weights only, or with links to other files.
         UnsafeModelError: a pickle is in the archive.
     """
-    return list_objects(path, modernize_config(path, read_config(path, kind)))
+    return list_objects(path, modernize_config(path, drop_training(path, read_config(path, kind))))
 
 
 def read_config(path: Path, kind: str) -> dict[str, Any]:
@@ -119,6 +119,20 @@ def read_copy(path: Path, copy: Path, kind: str) -> dict[str, Any]:
         raise ModelError(str(path), f"it is damaged or no model ({first_line(error)})", FORMATS) from error
     config.pop("compile_config", None)  # losses and metrics, which are never loaded
     return config
+
+
+def drop_training(path: Path, node: Any) -> Any:
+    """Return a config without the losses and metrics of the models in it. Raises: ModelError if it is too deep."""
+    try:
+        if isinstance(node, list):
+            return [drop_training(path, inner) for inner in node]
+        if not isinstance(node, dict):
+            return node
+        compiled = "class_name" in node and "config" in node
+        kept = {key: inner for key, inner in node.items() if not (compiled and key == "compile_config")}
+        return {key: drop_training(path, inner) for key, inner in kept.items()}
+    except RecursionError:
+        raise explain_depth(path) from None
 
 
 def modernize_config(path: Path, config: dict[str, Any]) -> dict[str, Any]:

@@ -321,12 +321,15 @@ def find_operation(name: str, config: dict[str, Any]) -> str:
 
 
 def write_modern(path: Path, kind: str, config: dict[str, Any], target: Path) -> None:
-    """Write a copy of a .keras or .h5 file with another config."""
+    """Write a copy of a .keras or .h5 file with another config.
+
+    Its entries have the first date that ZIP can write: a clock that was never set is before it.
+    """
     if kind == "keras":
         with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
             for entry in old.infolist():
                 data = json.dumps(config).encode() if entry.filename == "config.json" else old.read(entry)
-                new.writestr(entry.filename, data)
+                new.writestr(zipfile.ZipInfo(entry.filename, (1980, 1, 1, 0, 0, 0)), data)
         return
     import h5py  # type: ignore[import-untyped,unused-ignore]
 

@@ -13,8 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 # "RandomHeight" and "RandomWidth" change nothing where a model is not trained.
-OLD_LAYERS: tuple[str, ...] = ("ThresholdedReLU", "LocallyConnected1D", "LocallyConnected2D", "SyncBatchNormalization")
-OLD_LAYERS += ("RandomHeight", "RandomWidth")
+OLD_LAYERS = (
+    "ThresholdedReLU",
+    "LocallyConnected1D",
+    "LocallyConnected2D",
+    "SyncBatchNormalization",
+    "RandomHeight",
+    "RandomWidth",
+)
 
 
 def make_old_layers() -> dict[str, Any]:

@@ -7,6 +7,7 @@ float32 arithmetic.
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from edge_runtime.errors import ModelError, UsageError
 from .archive import (
     PLAIN,
     ConfigObject,
+    drop_training,
     explain_unknown,
     find_kind,
     first_line,
@@ -40,6 +42,7 @@ from .saved_model import load_graph
 from .volumes import rewrite_volumes
 
 MAX_UNROLLED_STEPS = 64  # of a recurrent layer
+SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
 NOT_FLOAT32 = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
 
 
@@ -60,7 +63,8 @@ def load_model(
             f"--signature {signature}", f"{path} is no SavedModel: only those have signatures", "leave it out"
         )
     copy = copy_model(path, work / f"copy.{kind}")
-    config = read_copy(path, copy, kind)
+    written = read_copy(path, copy, kind)
+    config = drop_training(path, written)
     modern = modernize_config(path, config)
     old = is_keras2(copy, kind, config, modern)
     modern = keep_meaning(path, modern) if old else modern
@@ -72,11 +76,11 @@ def load_model(
     check_legacy(path, list_objects(path, parsed), trusted)
     refuse_arguments(path, parsed)
     source = work / f"source.{kind}"  # Keras judges by the suffix, find_kind by the content
-    if parsed == config:
+    if parsed == written:
         copy.rename(source)
     else:
         write_modern(copy, kind, parsed, source)
-    with register_classes(trusted):
+    with register_classes(trusted, objects):
         model = to_float32(load_keras(path, source), path)
     notes = restore_functions(walk_layers(model)) if old else []
     loaded = describe_keras(path, kind, model, size)
@@ -98,20 +102,31 @@ def copy_model(path: Path, copy: Path) -> Path:
 
 
 def read_trusted(module: str) -> dict[str, Any]:
-    """Import the module that the user trusts and return its classes and functions by name."""
+    """Import the module that the user trusts; return its classes and functions, and those it registers, by name."""
+    import keras
+
     try:
         found = importlib.import_module(module)
     except Exception as error:  # the user's code may raise any kind
         raise UsageError(f"--trust-custom {module}", f"it cannot be imported ({first_line(error)})") from error
-    return {name: thing for name, thing in vars(found).items() if callable(thing) and not name.startswith("__")}
+    own = {name: thing for name, thing in vars(found).items() if callable(thing) and not name.startswith("__")}
+    registered = {name.rsplit(">", 1)[-1]: thing for name, thing in keras.saving.get_custom_objects().items()}
+    return {**registered, **own}
 
 
 @contextmanager
-def register_classes(trusted: dict[str, Any]) -> Iterator[None]:
-    """Register the trusted classes with Keras, under their own names."""
+def register_classes(trusted: dict[str, Any], objects: Sequence[ConfigObject] = ()) -> Iterator[None]:
+    """Register the trusted classes with Keras, under their own names and those that the file has for them.
+
+    A file says 'package>Name' where the class was registered when it was saved; the module need not register it.
+    """
     import keras
 
-    own = {name: thing for name, thing in trusted.items() if not getattr(thing, "__module__", "").startswith("keras")}
+    own = {name: thing for name, thing in trusted.items() if not getattr(thing, "__module__", "").startswith("keras.")}
+    named = {name for item in objects for name in (item.registered, item.name) if name and ">" in name}
+    known = keras.saving.get_custom_objects()
+    named = {name for name in named - set(known) if name.rsplit(">", 1)[-1] in own}
+    own |= {name: own[name.rsplit(">", 1)[-1]] for name in named}
     with keras.saving.custom_object_scope({**make_old_layers(), **own, OP: make_op()}):
         yield
 
@@ -169,7 +184,18 @@ def find_reason(error: BaseException) -> str:
     texts = [str(one) for one in chain]
     named = [found for text in texts if (found := re.search(r"class '(\w+)' using config=\{'name': '([^']+)'", text))]
     where = f"layer {named[-1][2]!r}, a {named[-1][1]}: " if named else ""
-    return where + first_line(chain[-1])
+    return where + find_line(chain[-1])
+
+
+def find_line(error: BaseException) -> str:
+    """Return what an error of TensorFlow or Keras says: no source lines before it, no nodes behind it, no emphasis."""
+    text = str(error)
+    if emphasized := re.search(r"\x1b\[1m(.+?)\x1b\[0m", text, re.DOTALL):  # Keras' word for a layer's exception
+        text = emphasized[1]
+    elif text.startswith("in user code"):  # TensorFlow's for one in a traced function
+        kinds = re.findall(r"^ *(\w+(?:Error|Exception): .+)$", text, re.MULTILINE)
+        text = kinds[-1] if kinds else type(error).__name__
+    return first_line(text or type(error).__name__).partition(" for '{{node")[0]
 
 
 def to_float32(model: Any, path: Path) -> Any:
@@ -238,6 +264,7 @@ def describe_keras(path: Path, kind: str, model: Any, size: tuple[int, ...] | No
     structure, shape, dtype = find_input(path, model)
     shape = fix_shape(str(path), shape, size)
     unroll_loops(layers)
+    name, renamed = str(model.name), rename_layers(layers)
     notes = [f"rebuilt in float32 from {model.rebuilt_from}"] if getattr(model, "rebuilt_from", "") else []
     if len(shape) == 4:
         notes += rewrite_volumes(layers)
@@ -246,17 +273,47 @@ def describe_keras(path: Path, kind: str, model: Any, size: tuple[int, ...] | No
         return [leaf for _, leaf in flatten(model(wrap_input(structure, x), training=False))]
 
     return LoadedModel(
-        name=str(model.name),
+        name=name,
         kind=kind,
         call=call,
         root=model,
         shape=shape,
         dtype=dtype,
-        outputs=name_outputs(model, structure, shape, dtype),
+        outputs=tuple(renamed.get(own, own) for own in name_outputs(model, structure, shape, dtype)),
         layers=tuple(layers),
         weights=sum(prod(weight.shape) for weight in model.weights),
         notes=tuple(notes),
     )
+
+
+def rename_layers(layers: Sequence[Any]) -> dict[str, str]:
+    """Give layers names that are scopes of a graph, which knows no spaces; return {new name: old name}.
+
+    Source: tensorflow/python/framework/ops.py, _VALID_SCOPE_NAME_REGEX; a node's name has no "\\" either.
+    """
+    renamed: dict[str, str] = {}
+    taken = {str(layer.name) for layer in layers}
+    for layer in layers:
+        old = str(layer.name)
+        if SCOPE.fullmatch(old):
+            continue
+        plain = to_scope(old).replace(":", "_")
+        new = next(
+            one for one in itertools.chain([plain], (f"{plain}_{i}" for i in itertools.count(1))) if one not in taken
+        )
+        layer.name = new
+        renamed[new] = old
+        taken.add(new)
+        for variable in layer.variables:  # which were named after their layers
+            found: Any = getattr(variable, "_value", None)
+            if hasattr(found, "_handle_name"):
+                found._handle_name = "/".join(to_scope(part) for part in found._handle_name.split("/"))
+    return renamed
+
+
+def to_scope(name: str) -> str:
+    """Return a name as a scope of a graph."""
+    return re.sub(r"[^A-Za-z0-9_.:-]", "_", name).lstrip("_-") or "layer"
 
 
 def unroll_loops(layers: Sequence[Any]) -> None:
@@ -324,7 +381,10 @@ def name_outputs(model: Any, inputs: Any, shape: tuple[int, ...], dtype: str) ->
     structure = getattr(model, "_outputs_struct", None)
     if structure is None:  # a subclassed model
         called = tf.function(lambda x: model(wrap_input(inputs, x), training=False))
-        structure = called.get_concrete_function(tf.TensorSpec((1, *shape), dtype)).structured_outputs
+        try:
+            structure = called.get_concrete_function(tf.TensorSpec((1, *shape), dtype)).structured_outputs
+        except Exception:  # whatever its layers raise: tracing the graph will say it, with the sizes that fit
+            return ("output",)
     names: list[str] = []
     for index, (key, tensor) in enumerate(flatten(structure)):
         history = getattr(tensor, "_keras_history", None)

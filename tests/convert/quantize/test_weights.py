@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,13 @@ import pytest
 from freezing import freeze, list_kinds, run
 from keras_nets import build_unet, spread
 
-from convert.flatbuffer.edit import read_constant, unpack
+from convert.flatbuffer.edit import pack, read_constant, scales_of, unpack
 from convert.flatbuffer.read import read_graph
+from convert.flatbuffer.tidy import zero_tiny
+from convert.quantize.activation_ranges import Range
+from convert.quantize.scales import to_params
 from convert.quantize.weights import list_weights, plan_weights, quantize_weights, to_integers
+from convert.report.json_report import to_json_value
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +67,52 @@ def test_zeros_and_outliers_are_stored() -> None:
     assert scales[1] * 127 == pytest.approx(1000)
 
 
+@pytest.mark.parametrize("size", [1e-31, 1e-36, 1e-38, 1e-40, 1e-42, 1e-44, 1.5e-45])
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_dead_filters_are_zeros(size: float, axis: int | None) -> None:
+    """A filter of weights that no product can be computed with is zeros, with a scale that is a normal number."""
+    values = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    dead = (slice(None), 2) if axis == 1 else (2,)
+    values[dead if axis is not None else ...] *= np.float32(size)
+    integers, scales = to_integers(values, axis)
+    assert np.isfinite(scales).all()
+    assert (scales >= np.finfo(np.float32).tiny).all()
+    assert not integers[dead].any()
+    shape = (-1, 1) if axis == 0 else (1, -1)
+    wanted = np.where(np.abs(values) > 1e-30, values, 0)
+    assert np.abs(integers * scales.astype(np.float64).reshape(shape) - wanted).max() <= scales.max() / 2 * (1 + 1e-6)
+    assert np.isfinite(1 / scales).all()
+
+
+def test_dead_layers_are_zeros_in_every_file(net: Any) -> None:
+    """The float32 file answers within 1e-30 of NumPy's zeros, and no weight, bias or scale in any file is subnormal."""
+    import keras
+
+    copy = keras.models.clone_model(net)
+    copy.set_weights(net.get_weights())
+    zeroed = keras.models.clone_model(net)
+    zeroed.set_weights(net.get_weights())
+    for layer, other in zip(copy.layers, zeroed.layers, strict=True):
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel.shape[-1] > 8:
+            for one, sizes in ((layer, (1e-36, 1e-39, 1e-42, 1e-44)), (other, (0, 0, 0, 0))):
+                kernel, *rest = one.get_weights()
+                for i, size in enumerate(sizes):
+                    kernel[..., i] *= np.float32(size)
+                one.set_weights([kernel, *rest])
+    model = unpack(freeze(copy))
+    assert zero_tiny(model) > 1000
+    flushed = pack(model)
+    x = np.random.default_rng(0).uniform(size=(1, 32, 32, 3)).astype(np.float32)
+    assert np.abs(run(flushed, x) - run(freeze(zeroed), x)).max() <= 1e-30
+    for kind in ("float32", "int8", "weight-only", "float16"):
+        stored = unpack(quantize_weights(flushed, plan_weights(flushed, kind) if kind != "float32" else {}))
+        for i in range(len(stored.subgraphs[0].tensors)):
+            values = read_constant(stored, i)
+            if values is not None and values.dtype == np.float32:
+                assert not ((values != 0) & (np.abs(values) < np.finfo(np.float32).tiny)).any()
+            assert all(scale >= np.finfo(np.float32).tiny for scale in scales_of(stored, i))
+
+
 def test_it_is_what_tensorflows_converter_makes(net: Any, original: bytes) -> None:
     """TensorFlow's own dynamic-range file has the same integers, but for ties, and the same operations."""
     import tensorflow as tf
@@ -105,8 +156,6 @@ def test_unpacked_weights_give_the_answers_of_floats(original: bytes, kind: str,
             values = integers * scales.reshape(sides)
         buffer = rounded.buffers[rounded.subgraphs[0].tensors[place].buffer]
         buffer.data = np.frombuffer(values.astype(np.float32).tobytes(), np.uint8)
-    from convert.flatbuffer.edit import pack
-
     x = np.random.default_rng(0).uniform(size=(1, 32, 32, 3)).astype(np.float32)
     np.testing.assert_allclose(run(stored, x), run(pack(rounded), x), atol=1e-6)
 
@@ -137,3 +186,19 @@ def test_shared_and_dense_weights() -> None:
         quantized = quantize_weights(original, plan, per_tensor_dense=whole)
         assert len(read_weight(quantized, dense.name)[1].scale) == scales
         assert np.abs(run(quantized, x) - run(original, x)).max() < 0.05
+
+
+def test_tiny_ranges_have_normal_scales() -> None:
+    """Activations that are all but zero have a scale that is a normal number, and are zeros in it."""
+    for size in (0.0, 1e-32, 1e-36, 1e-40, 1e-44):
+        params = to_params(Range(-size, size / 2))
+        assert np.finfo(np.float32).tiny <= params.scale < np.inf
+        assert np.rint(size / params.scale) == 0
+
+
+def test_no_number_is_too_odd_for_the_report() -> None:
+    """NaN and infinities are text at any depth, and JSON's strict writer takes the result."""
+    odd = {"a": [float("nan"), (1.0, {"b": float("inf")})], "c": np.float64("-inf"), "d": 1e-45}
+    assert json.loads(json.dumps(to_json_value(odd), allow_nan=False)) == {
+        "a": ["nan", [1.0, {"b": "inf"}]], "c": "-inf", "d": 1e-45,
+    }  # fmt: skip

@@ -123,6 +123,51 @@ def add_more(x: Any) -> Any:
     return tf.nn.depth_to_space(tf.nn.space_to_depth(tf.image.resize(a, (16, 16)), 2), 2) + tf.zeros_like(a)
 
 
+def wrap_compiled(x: Any) -> Any:
+    """Return a model in a model, both compiled with losses and metrics of their own."""
+
+    def own_loss(true: Any, said: Any) -> Any:
+        return tf_keras.backend.mean(abs(true - said))
+
+    class OwnMetric(tf_keras.metrics.Mean):  # type: ignore[misc]
+        pass
+
+    model = tf_keras.Sequential([layers.Conv2D(2, 3, padding="same", input_shape=SIDES)])
+    for _ in range(2):
+        model.compile(loss=own_loss, metrics=[OwnMetric(), own_loss], optimizer=tf_keras.optimizers.SGD())
+        image = tf_keras.Input(SIDES)
+        model = tf_keras.Model(image, inner_result(model, image))
+    model.compile(loss=own_loss)
+    return model(x)
+
+
+@tf_keras.utils.register_keras_serializable(package="Addons")
+class InstanceNormalization(tf_keras.layers.Layer):  # type: ignore[misc]
+    """A registered layer, as packages of layers for Keras 2 have them."""
+
+    def build(self, shape: Any) -> None:
+        self.gamma = self.add_weight("gamma", (shape[-1],), initializer="ones")
+        super().build(shape)
+
+    def call(self, x: Any) -> Any:
+        import tensorflow as tf
+
+        mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
+        return (x - mean) / tf.sqrt(variance + 1e-3) * self.gamma
+
+
+def normalize(x: Any) -> Any:
+    """Return what registered layers make of an image, one of them in a nested model, one in a wrapper."""
+    nested = tf_keras.Sequential([layers.Conv2D(2, 3, padding="same", input_shape=SIDES), InstanceNormalization()])
+    y = InstanceNormalization()(nested(x))
+    return as_frames(layers.TimeDistributed(InstanceNormalization()))(y)
+
+
+def inner_result(model: Any, image: Any) -> Any:
+    """Return what a model makes of an image, beside the image."""
+    return layers.Add()([model(image), image])
+
+
 CASES: dict[str, Layers] = {
     "activations": lambda x: layers.Concatenate()(
         [
@@ -349,6 +394,8 @@ CASES: dict[str, Layers] = {
             layers.LayerNormalization(axis=[1, 2, 3], center=False, scale=False)(x),
         ]
     ),
+    "compiled": wrap_compiled,
+    "registered": normalize,
     "identity": lambda x: layers.Identity()(x),
     "operators": sandwich,
     "comparisons": compare,
