@@ -37,8 +37,10 @@ LONG = ("test_convert_models.py", "test_keras2_meaning.py", "test_train.py", "te
 # Left out by `make check`: files and single tests that take seconds of processor time each.
 SLOW = {
     "test_choose.py",
+    "test_damaged_bytes_are_one_line",
     "test_disk.py",
     "test_evaluate.py",
+    "test_every_name_that_passes_only_computes",
     "test_isolation.py",
     "test_kills.py",
     "test_long_runs.py",

@@ -128,8 +128,9 @@ CLASSES = {
     "regularizers": REGULARIZERS,
 }
 BY_FOLDER = {folder: frozenset(names.split()) for folder, names in CLASSES.items()}
-# In .h5 files, which name no modules. No operations: they share names with layers and initializers.
-WITHOUT_MODULE = frozenset().union(*(names for folder, names in BY_FOLDER.items() if folder != "ops"))
+# In .h5 files, which name no modules: no operations, losses and metrics, which share names with one another.
+PARTS = ("constraints", "dtype_policies", "initializers", "layers", "models", "regularizers")
+WITHOUT_MODULE = frozenset().union(*(BY_FOLDER[folder] for folder in PARTS))
 KNOWN_FUNCTIONS = frozenset(FUNCTIONS.split())
 AT_THE_TOP = frozenset(f"{MODELS} DTypePolicy DTypePolicyMap FloatDTypePolicy".split())  # of the module keras itself
 CLASS_MODULE = re.compile(rf"keras\.(?:src\.)*({'|'.join(CLASSES)})(?:\.\w+)*")
