@@ -115,7 +115,7 @@ def from_data(kind: type[Message], data: Mapping[str, Any]) -> Message:
 
 
 def run_source_process(work: Path, request: ConversionRequest) -> SourceFacts:
-    """Run convert.source.sandboxed_main on a request in `work`; return what it found, or raise the error it met.
+    """Run process_main on a request in `work`; return what it found, or raise the error it met.
 
     Raises:
         EdgeSegError: what the child raised; ModelError if it crashed or exceeded a limit.
@@ -133,7 +133,7 @@ def run_child(module: str, work: Path, noise: Path) -> str:
     """Run a module on a folder, within the limits; return "" or how it ended: a limit that it exceeded, a signal."""
     with noise.open("wb") as file:
         child = subprocess.Popen(
-            module_command("convert.source.sandboxed_main", module, work),
+            module_command("convert.source.sandbox.child_main", module, work),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from convert.source.sandbox import enter_sandbox
+from convert.source.sandbox.rights import enter_sandbox
 
 # Each attempt prints what it came to. It is written for a child that has the sandbox, and run without it too.
 TRIES = """
@@ -21,7 +21,7 @@ from pathlib import Path
 place = Path(sys.argv[1])
 isolation = ""
 if sys.argv[2] == "in":
-    from convert.source.sandbox import enter_sandbox, use_folder
+    from convert.source.sandbox.rights import enter_sandbox, use_folder
     use_folder(place / "work")
     isolation = enter_sandbox([place / "model.keras", place / "model"], [place / "work"])
 def in_thread():

@@ -10,8 +10,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from .process import ConversionRequest, from_data
-from .sandbox import enter_sandbox, find_module, use_folder
+from convert.source.process import ConversionRequest, from_data
+
+from .rights import enter_sandbox, find_module, use_folder
 
 
 def main(module: str, folder: str) -> int:

@@ -74,7 +74,7 @@ def use_folder(folder: Path) -> None:
 
 def list_libraries() -> list[Path]:
     """Return the files and folders of the system, the interpreter, its libraries and this project."""
-    packages = Path(__file__).resolve().parents[2]
+    packages = Path(__file__).resolve().parents[3]
     found = [Path(name) for name in SYSTEM.split()]
     found += [Path(name) for name in (sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__))]  # noqa: PTH120
     found += [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]

@@ -1,0 +1,1 @@
+"""How is a process that opens a foreign model kept from everything but its work?"""
