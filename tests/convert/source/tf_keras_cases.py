@@ -384,7 +384,8 @@ def main(folder: str, *names: str) -> None:
         draw_weights(model, rng)
         x = rng.random((1, SIDE, SIDE, 3), np.float32)
         x = np.rint(x * 255).astype(np.uint8) if name == "bytes" else x
-        np.savez(Path(folder) / f"{name}.npz", x=x, y=np.asarray(model(x, training=False)))
+        y = model(x, training=False)
+        np.savez(Path(folder) / f"{name}.npz", x=x, y=np.asarray(y["mask"] if isinstance(y, dict) else y))
         for suffix in ("h5", "keras"):
             model.save(Path(folder) / f"{name}.{suffix}")
 
