@@ -17,7 +17,7 @@ from edge_runtime.errors import OutputError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FREE_BYTES = 1 << 20  # with less, a child that failed is taken to have failed because the disk was full
-PREFIX = "edge-convert-"
+PREFIX = "edge-convert-held-"  # not those of a version that held nothing
 SETTLE_S = 1.0  # between making a folder and holding it there is less
 
 

@@ -16,7 +16,7 @@ import pytest
 from messages import make_request
 
 from convert.source.process import run_source_process
-from convert.source.work_folder import open_work_folder
+from convert.source.work_folder import PREFIX, open_work_folder
 from edge_runtime.errors import ModelError, OutputError
 
 Usage = namedtuple("Usage", "total used free")
@@ -58,7 +58,7 @@ def test_a_child_that_the_full_disk_stopped(monkeypatch: pytest.MonkeyPatch) -> 
 
 HOLD = """
 import sys, time
-from convert.source.work_folder import open_work_folder
+from convert.source.work_folder import PREFIX, open_work_folder
 with open_work_folder() as work:
     (work / "deep").mkdir()
     (work / "deep/file").write_text("x")
@@ -78,9 +78,9 @@ def test_the_next_conversion_removes_what_a_killed_one_left(tmp_path: Path) -> N
     """After SIGKILL the folder is there until the next conversion; one in use, another's file and a link stay."""
     living, kept = hold_in_child(tmp_path)
     killed, left = hold_in_child(tmp_path)
-    (tmp_path / "edge-convert-file").write_text("not a folder")
+    (tmp_path / f"{PREFIX}file").write_text("not a folder")
     (tmp_path / "other").mkdir()
-    (tmp_path / "edge-convert-link").symlink_to(tmp_path / "other")
+    (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "other")
     try:
         killed.send_signal(signal.SIGKILL)
         killed.wait()
@@ -88,7 +88,7 @@ def test_the_next_conversion_removes_what_a_killed_one_left(tmp_path: Path) -> N
         with open_work_folder() as work:
             assert not left.exists()
             assert work.is_dir() and (kept / "deep/file").is_file()
-            assert (tmp_path / "edge-convert-file").is_file() and (tmp_path / "edge-convert-link").is_symlink()
+            assert (tmp_path / f"{PREFIX}file").is_file() and (tmp_path / f"{PREFIX}link").is_symlink()
     finally:
         living.kill()
         living.wait()
@@ -99,7 +99,7 @@ def test_a_folder_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
     import fcntl
     import threading
 
-    made = tmp_path / "edge-convert-new"
+    made = tmp_path / f"{PREFIX}new"
     made.mkdir()
     handle = os.open(made, os.O_RDONLY)
 
