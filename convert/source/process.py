@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -145,6 +146,8 @@ def run_child(module: str, work: Path, noise: Path) -> str:
             exceeded = wait_within_limits(child, TIME_LIMIT_S, MEMORY_LIMIT_BYTES)
         finally:
             end_group(child)
+    if child.returncode == -signal.SIGALRM:
+        return exceeded or "reading it took too long: it is damaged"
     return exceeded or (f"it ended with signal {-child.returncode}" if (child.returncode or 0) < 0 else "")
 
 

@@ -25,7 +25,14 @@ from convert.source.load.archive import (
     refuse_unsafe,
 )
 from convert.source.load.keras2 import write_modern
-from convert.source.load.keras_model import copy_model, flatten, replace_float_types, wrap_input
+from convert.source.load.keras_model import (
+    READ_LIMIT_S,
+    copy_model,
+    end_if_stuck,
+    flatten,
+    replace_float_types,
+    wrap_input,
+)
 from convert.source.trace.mask_and_classes import pick_outputs
 from edge_runtime.errors import EdgeSegError
 
@@ -81,7 +88,8 @@ def load(path: Path, work: Path, trust: str, trusted: dict[str, Any]) -> Any:
     """Return the model in float32. Raises: EdgeSegError if it could run code."""
     kind = find_kind(path)
     copy = copy_model(path, work / f"checked.{kind}")
-    written = read_copy(path, copy, kind)
+    with end_if_stuck(READ_LIMIT_S):
+        written = read_copy(path, copy, kind)
     config = drop_training(path, written)
     refuse_unsafe(path, list_objects(path, modernize_config(path, config)), trust, trusted)
     import tf_keras

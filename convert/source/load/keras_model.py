@@ -10,6 +10,7 @@ import importlib
 import itertools
 import re
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -41,6 +42,7 @@ from .known_classes import WITHOUT_MODULE
 from .saved_model import load_graph
 from .volumes import rewrite_volumes
 
+READ_LIMIT_S = 120.0  # for the configuration of a model and the names of its weights
 MAX_UNROLLED_STEPS = 64  # of a recurrent layer
 SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.-]*")
 NOT_FLOAT32 = ("float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16")
@@ -63,7 +65,8 @@ def load_model(
             f"--signature {signature}", f"{path} is no SavedModel: only those have signatures", "leave it out"
         )
     copy = copy_model(path, work / f"copy.{kind}")
-    written = read_copy(path, copy, kind)
+    with end_if_stuck(READ_LIMIT_S):
+        written = read_copy(path, copy, kind)
     config = drop_training(path, written)
     modern = modernize_config(path, config)
     old = is_keras2(copy, kind, config, modern)
@@ -85,6 +88,17 @@ def load_model(
     notes = restore_functions(walk_layers(model)) if old else []
     loaded = describe_keras(path, kind, model, size)
     return replace(loaded, keras2=True, notes=(*loaded.notes, "a model of Keras 2", *notes)) if old else loaded
+
+
+@contextmanager
+def end_if_stuck(seconds: float) -> Iterator[None]:
+    """End this process by SIGALRM where a block takes longer: in some damaged files HDF5 itself never comes back."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def copy_model(path: Path, copy: Path) -> Path:

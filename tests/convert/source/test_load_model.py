@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +21,7 @@ from messages import make_request
 
 pytest.importorskip("tensorflow")
 
-from convert.source.load.keras_model import load_model
+from convert.source.load.keras_model import end_if_stuck, load_model
 from convert.source.process import to_json
 from convert.source.process_main import convert_here, main
 from edge_runtime.errors import ModelError
@@ -221,3 +223,15 @@ def test_whatever_is_raised_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
         assert "one" in said["why"]
         assert "\n" not in said["why"]
         assert said["kind"] == "ModelError"
+
+
+def test_a_reader_that_never_comes_back_ends_its_process() -> None:
+    """A library's loop that holds Python's lock ends with SIGALRM at the limit; what ends in time is not disturbed."""
+    pid = os.fork()
+    if not pid:
+        with end_if_stuck(60):
+            pass
+        with end_if_stuck(0.2):
+            ctypes.PyDLL(None).sleep(30)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGALRM
