@@ -29,6 +29,7 @@ from convert.source.load.keras_model import (
     READ_LIMIT_S,
     copy_model,
     end_if_stuck,
+    find_line,
     flatten,
     replace_float_types,
     wrap_input,
@@ -74,7 +75,7 @@ def answer(work: Path, request: ConversionRequest, facts: SourceFacts, question:
     except EdgeSegError as error:
         return ReferenceAnswer(name, f"{name} was not asked ({first_line(error)})")
     except Exception as error:  # whatever its layers raise: it has no such class, or not this argument
-        return ReferenceAnswer(name, f"{name} cannot load it ({first_line(error)})")
+        return ReferenceAnswer(name, f"{name} cannot load it ({find_line(error)})")
     return ReferenceAnswer(name)
 
 

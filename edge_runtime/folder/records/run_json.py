@@ -74,5 +74,5 @@ def describe_page(facts: dict[str, Any]) -> dict[str, Any]:
         "started": facts["started"],
         "version": facts["versions"]["edge-seg"],
         "intended_use": facts["intended_use"],
-        "warning": ASSUMED_INPUT if facts["input_scale_from"] == "assumed" else "",
+        "warning": f"Warning: {ASSUMED_INPUT}." if facts["input_scale_from"] == "assumed" else "",
     }
