@@ -150,6 +150,8 @@ def find_span(factor: Numbers, offset: Numbers) -> Span | None:
             width = target[1] - target[0]
             if target == (-0.5, 0.5) and span[0] < 0:
                 continue  # half of -1…1 is no preprocessing that is in use
+            if target == span and (factor > 0).all():
+                continue  # nearly nothing, such as a small mean taken off: only an inversion keeps the values
             if all((np.abs(end - right) <= TOLERANCE * width).all() for end, right in zip(ends, target, strict=True)):
                 return span
     if not factor.all() or not offset.any():

@@ -413,15 +413,20 @@ CASES: dict[str, Layers] = {
 }
 
 
-def name_model(build: Layers, name: str) -> Any:
-    """Return a model whose weights are no constants, so that none can be left out unseen."""
+def name_model(build: Layers, name: str, x: Any) -> Any:
+    """Return a model whose weights are no constants, so that none can be left out unseen, nor its outputs for x."""
+    tf_keras.utils.set_random_seed(7)
     image = tf_keras.Input((16, 16, 1))
     y = build(layers.Conv2D(2, 3, padding="same", name="stem")(image))
-    model = tf_keras.Model(image, layers.Conv2D(1, 1, activation="sigmoid", name="mask")(y), name=name)
+    head = layers.Conv2D(1, 1, activation="sigmoid", name="mask")
+    model = tf_keras.Model(image, head(y), name=name)
     rng = np.random.default_rng(5)
     model.set_weights(
         [w + rng.uniform(0.01, 0.1, w.shape).astype(w.dtype) if w.dtype.kind == "f" else w for w in model.get_weights()]
     )
+    logits = np.asarray(tf_keras.Model(image, y)(x, training=False)) @ head.get_weights()[0][0, 0]
+    steep = 1 / logits.std()
+    head.set_weights([steep * head.get_weights()[0], np.array([-steep * logits.mean()])])
     return model
 
 
@@ -429,8 +434,8 @@ def main(folder: Path, names: list[str]) -> None:
     """Write the files of the cases named, or of all."""
     for name in names or CASES:
         try:
-            model = name_model(CASES[name], name)
             x = np.random.default_rng(1).uniform(0, 1, (1, 16, 16, 1)).astype(np.float32)
+            model = name_model(CASES[name], name, x)
             np.savez(folder / f"{name}.npz", x=x, y=np.asarray(model(x, training=False)))
             for suffix in ("h5", "keras"):
                 model.save(folder / f"{name}.{suffix}")

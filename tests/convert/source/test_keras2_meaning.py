@@ -25,7 +25,7 @@ pytest.importorskip("tf_keras")
 
 from convert import convert_model
 from convert.source import reference, reference_main
-from convert.source.answers import find_output, read_drawn_outputs
+from convert.source.answers import FOLDER, name_output, read_drawn_outputs
 from convert.source.load.keras_model import load_model
 from convert.source.process import run_source_process
 from convert.source.reference import TOLERANCE, ReferenceQuestion, ask_reference, measure_difference
@@ -193,7 +193,7 @@ def test_the_outputs_are_those_of_tf_keras(files: Path, tmp_path: Path) -> None:
     request = make_request(files / "outputs.h5", images=(str(tmp_path / "a.png"),), labelled=True)
     facts = run_source_process(tmp_path, request)
     assert facts.reference.startswith("Keras 3")
-    ours, ours_image = read_drawn_outputs(tmp_path), np.load(find_output(tmp_path, 0))
+    ours, ours_image = read_drawn_outputs(tmp_path), np.load(name_output(tmp_path / FOLDER, 0))
     asked = ask_reference(tmp_path, request, facts)
     assert asked.reference.startswith("tf-keras 2")
     theirs = read_drawn_outputs(tmp_path)
@@ -201,7 +201,7 @@ def test_the_outputs_are_those_of_tf_keras(files: Path, tmp_path: Path) -> None:
     assert theirs.classes[3].shape == (1, 3)
     for a, b in zip((*ours.masks, *ours.classes), (*theirs.masks, *theirs.classes), strict=True):
         assert 0 <= measure_difference(a, b) < 5e-6
-    assert measure_difference(ours_image, np.load(find_output(tmp_path, 0))) < 5e-6
+    assert measure_difference(ours_image, np.load(name_output(tmp_path / FOLDER, 0))) < 5e-6
 
 
 @pytest.mark.parametrize("name", tf_keras_cases.KINDS)
