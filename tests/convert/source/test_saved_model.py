@@ -272,3 +272,19 @@ def test_text_is_named_as_text(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"'data' is text or bytes.*float pixels.*--signature: .*pixels"):
         load_graph(tmp_path / "m", tmp_path / "w", None)
     assert load_graph(tmp_path / "m", tmp_path / "w2", None, "pixels").shape == (8, 8, 1)
+
+
+@pytest.mark.parametrize(("op", "texts"), [("WriteFile", {}), ("ImmutableConst", {"memory_region_name": "secret"})])
+def test_the_command_ends_with_5_and_touches_nothing(
+    net: Path, op: str, texts: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the whole command, with its child processes: exit 5, one line, no new or changed file, the secret nowhere."""
+    from convert.__main__ import main
+
+    texts = {key: str(net.parent / value) for key, value in texts.items()}
+    edit(net, lambda saved: add(find_nodes(saved.meta_graphs[0], "function"), op, **texts))
+    before = list_state(net.parent)
+    assert main([str(net), "-o", str(net.parent / "net.tflite"), "--recipe", "fp32"]) == 5
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()[-1].count(op)) == ("", 1)
+    assert list_state(net.parent) == before
