@@ -77,7 +77,7 @@ def convert_here(work: Path, request: ConversionRequest) -> SourceFacts:
         write_question(work, ReferenceQuestion(loaded.outputs, *chosen.picked, loaded_by=facts.reference))
     write_drawn_outputs(work, loaded, chosen.run, facts)
     write_image_outputs(work, chosen.run_mask, facts, request.images)
-    if request.trial:
+    if request.trial and loaded.dtype == "float32":
         write_trial_outputs(work, chosen.run_mask, facts, request.images)
     export_graph(loaded, chosen.call, work / "static")
     (work / "fp32.tflite").write_bytes(convert_graph(request.model, work / "static", facts.layers))

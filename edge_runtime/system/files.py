@@ -107,7 +107,12 @@ def hold_lock(path: Path, why: str = "", fix: str = MAKE_ROOM) -> Iterator[None]
             fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if why else 0))
         except BlockingIOError:
             raise OutputError(str(path.parent), why, "wait for it to end") from None
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(
+                handle, fcntl.LOCK_UN
+            )  # closing is not enough: a process forked meanwhile has the file open too
     finally:
         os.close(handle)
 
