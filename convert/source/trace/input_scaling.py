@@ -7,7 +7,7 @@ is made for. Weights that were learned, such as a batch normalization's, say not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ ASIDE = {"Shape", "Size", "Rank", "Assert"}  # no road: they pass no values on
 # Values that images have: as fractions, centred, of 8 bits, 12 bits and 16 bits.
 SPANS: tuple[Span, ...] = ((0, 1), (-1, 1), (0, 255), (0, 4095), (0, 65535))
 TARGETS: tuple[Span, ...] = ((0, 1), (-1, 1), (-0.5, 0.5), (0, 255))  # what preprocessing makes of them
+PLAIN = 1e-3
 TOLERANCE = 0.02  # of a span's width: 1 / 256 stands for 1 / 255
 TOLD_TOLERANCE = 0.1  # the same for what the user says
 # Values within a span have a standard deviation of at most half its width. Source: Popoviciu's inequality.
@@ -58,8 +59,8 @@ class Road:
 
     @property
     def plain(self) -> bool:
-        """Whether it leaves the input as it is."""
-        return bool((self.factor == 1).all() and (self.offset == 0).all())
+        """Whether it says nothing: it leaves the input as it is, or adds a number that is no mean, as before a log."""
+        return bool((np.abs(self.factor - 1) < PLAIN).all() and (self.span is None or not self.offset.any()))
 
     def __str__(self) -> str:
         return " and ".join(dict.fromkeys(self.where))
@@ -157,10 +158,11 @@ def find_span(factor: Numbers, offset: Numbers) -> Span | None:
     if not factor.all() or not offset.any():
         return None
     mean, deviation = -offset / factor, 1 / np.abs(factor)
-    for low, high in STANDARDIZED:
+    only_mean = bool((factor == 1).all())
+    for low, high in STANDARDIZED[:2] if only_mean else STANDARDIZED:
         width = high - low
         # Of a mean alone nothing says the deviation, but black images have no preprocessing.
-        share = (mean - low) / width / 2 if (factor == 1).all() else deviation / width
+        share = mean / width / 2 if only_mean else deviation / width
         within = (mean > low) & (mean < high) & (share >= MIN_DEVIATION) & (share <= MAX_DEVIATION)
         if within.all():
             return low, high
@@ -170,14 +172,13 @@ def find_span(factor: Numbers, offset: Numbers) -> Span | None:
 def find_roads(loaded: LoadedModel, graph: TracedGraph) -> list[Road]:
     """Return the different arithmetic on all roads from the input, each up to the first operation of another kind."""
     layers = {str(layer.name): type(layer).__name__ for layer in loaded.layers if not hasattr(layer, "layers")}
-    learned = {str(layer.name) for layer in loaded.layers if str(layer.name) in layers and has_learned(layer)}
     at: dict[str, Road] = {graph.input.name: Road()}
     ends: dict[tuple[bytes, bytes], Road] = {}
     for operation in graph.input.graph.get_operations():  # each stands behind those that it uses
         roads = [at[one.name] for one in operation.inputs if one.name in at]
         if not roads or operation.type in ASIDE:
             continue
-        road = advance(graph, operation, at, layers, learned)
+        road = advance(graph, operation, at, layers)
         if road is None:
             ends |= {one.key: one for one in roads if not one.plain and one.key not in ends}
         else:
@@ -185,14 +186,7 @@ def find_roads(loaded: LoadedModel, graph: TracedGraph) -> list[Road]:
     return list(ends.values())
 
 
-def has_learned(layer: Any) -> bool:
-    """Return whether a layer computes with learned weights, which a Normalization's mean and variance are not."""
-    return bool(layer.weights) and type(layer).__name__ != "Normalization"
-
-
-def advance(
-    graph: TracedGraph, operation: Any, at: dict[str, Road], layers: dict[str, str], learned: Collection[str]
-) -> Road | None:
+def advance(graph: TracedGraph, operation: Any, at: dict[str, Road], layers: dict[str, str]) -> Road | None:
     """Return the road behind an operation; None where it ends there."""
     if operation.type in KEEPING:
         data = operation.inputs[1 if operation.type == "Split" else 0]
@@ -206,9 +200,10 @@ def advance(
         return join_roads([at.get(one.name) for one in data])
     if operation.type not in ARITHMETIC or "batchnorm" in operation.name:  # the scope of tf.nn.batch_normalization
         return None
-    if find_layer(operation.name, layers) in learned:
-        return None
     tensor = next(one for one in operation.inputs if one.name in at)
+    normalized = layers.get(find_layer(operation.name, layers)) == "Normalization"  # by the data's mean and variance
+    if not normalized and any(is_learned(one) for one in operation.inputs if one is not tensor):
+        return None
     pair = read_factor(graph, operation, tensor)
     if pair is None:
         return None
@@ -221,6 +216,20 @@ def advance(
     if road.span not in (None, span):  # what follows preprocessing may be the net's own
         return Road(factor, offset, road.where, road.span)
     return Road(factor, offset, (*road.where, format_operation(operation, layers)), span)
+
+
+def is_learned(tensor: Any) -> bool:
+    """Return whether a constant is computed from a variable; freezing keeps the names of what read it."""
+    todo, seen = [tensor.op], set[str]()
+    while todo:
+        operation = todo.pop()
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        if "ReadVariableOp" in (operation.type, operation.name.rpartition("/")[2].split("_")[0]):
+            return True
+        todo += [one.op for one in operation.inputs]
+    return False
 
 
 def join_roads(roads: Sequence[Road | None]) -> Road | None:

@@ -121,6 +121,33 @@ def test_what_is_learned_proves_nothing(tmp_path: Path, kind: str) -> None:
     assert (found.scale, found.offset, found.source, found.conflict) == (1 / 255, 0.0, "assumed", "")
 
 
+@pytest.mark.parametrize("kind", ["gain", "log", "own-range", "batch-norm"])
+def test_what_a_saved_model_learned_proves_nothing(tmp_path: Path, kind: str) -> None:
+    """In a frozen graph a learned gain is a constant like any other, but no proof; nor is a small number added."""
+    import keras
+    from keras import layers, ops
+
+    class Gain(layers.Layer):  # type: ignore[misc]
+        def build(self, shape: Any) -> None:
+            self.gain = self.add_weight(shape=(1,), initializer=keras.initializers.Constant(1.3))
+            self.shift = self.add_weight(shape=(1,), initializer=keras.initializers.Constant(-0.4))
+
+        def call(self, x: Any) -> Any:
+            return x * self.gain + self.shift
+
+    starts: dict[str, Callable[[Any], Any]] = {
+        "gain": Gain(),
+        "log": lambda x: ops.log(x + 1.0),
+        "own-range": lambda x: (x - ops.min(x)) / (ops.max(x) + 1e-7),
+        "batch-norm": layers.BatchNormalization(),
+    }
+    build(starts[kind]).export(tmp_path / "net", verbose=False)
+    (tmp_path / "work").mkdir()
+    loaded = load_model(tmp_path / "net", tmp_path / "work")
+    found = choose_scaling(make_request(tmp_path / "net"), loaded, trace_graph(loaded))
+    assert (found.scale, found.offset, found.source, found.conflict) == (1 / 255, 0.0, "assumed", "")
+
+
 @pytest.mark.parametrize(
     ("start", "told", "words"),
     [
