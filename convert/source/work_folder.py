@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
-import stat
+import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from edge_runtime.errors import OutputError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FREE_BYTES = 1 << 20  # with less, a child that failed is taken to have failed because the disk was full
-PREFIX = "edge-convert-held-"  # not those of a version that held nothing
-SETTLE_S = 1.0  # between making a folder and holding it there is less
+PREFIX = "edge-convert-"
+# Reads until the conversion has ended, however that happens, and removes its folder. Several times: a child of the
+# conversion may write one more file before it ends too.
+REMOVER = """
+import os, shutil, sys, time
+sys.stdin.buffer.read()
+for _ in range(20):
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    if not os.path.lexists(sys.argv[1]):
+        break
+    time.sleep(0.2)
+"""
 
 
 @contextmanager
 def open_work_folder() -> Iterator[Path]:
-    """Yield an empty temporary folder, which is removed afterwards; first remove what killed conversions left.
+    """Yield an empty temporary folder, which is removed afterwards, also if this process is killed.
 
     Raises:
         OutputError: its disk filled up.
     """
     try:
-        remove_abandoned(Path(tempfile.gettempdir()))
-        with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, hold_folder(Path(folder)):
+        with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, remove_if_killed(Path(folder)):
             yield Path(folder)
     except OSError as error:
         if error.errno not in FULL:
@@ -40,38 +48,20 @@ def open_work_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
-    """Lock the folder itself, which the kernel undoes however this process ends."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def remove_if_killed(folder: Path) -> Iterator[None]:
+    """Have a process of its own remove the folder once this one has ended without doing so."""
+    command = [sys.executable, "-I", "-S", "-c", REMOVER, str(folder)]
+    nowhere = subprocess.DEVNULL
+    remover = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, cwd="/", start_new_session=True
+    )
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(handle)
-
-
-def remove_abandoned(place: Path) -> None:
-    """Remove this user's work folders that no conversion holds any more."""
-    for folder in place.glob(f"{PREFIX}*"):
-        with suppress(OSError):
-            found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or is_held(folder):
-                continue
-            time.sleep(max(0.0, min(SETTLE_S, found.st_mtime + SETTLE_S - time.time())))
-            if not is_held(folder):  # nor was it being made just now
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def is_held(folder: Path) -> bool:
-    """Return whether a living conversion holds the folder. Raises: OSError if it cannot be read."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+        remover.kill()
+        remover.wait()
+        assert remover.stdin is not None
+        remover.stdin.close()
 
 
 def check_free(folder: Path) -> None:
