@@ -38,8 +38,9 @@ def open_work_folder() -> Iterator[Path]:
         OutputError: its disk filled up.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, remove_if_killed(Path(folder)):
-            yield Path(folder)
+        folder = tempfile.TemporaryDirectory(prefix=PREFIX)
+        with remove_if_killed(folder.name), folder:
+            yield Path(folder.name)
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -48,9 +49,9 @@ def open_work_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def remove_if_killed(folder: Path) -> Iterator[None]:
+def remove_if_killed(folder: str) -> Iterator[None]:
     """Have a process of its own remove the folder once this one has ended without doing so."""
-    command = [sys.executable, "-I", "-S", "-c", REMOVER, str(folder)]
+    command = [sys.executable, "-I", "-S", "-c", REMOVER, folder]
     nowhere = subprocess.DEVNULL
     remover = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, cwd="/", start_new_session=True
