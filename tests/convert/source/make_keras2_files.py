@@ -42,7 +42,9 @@ def as_frames(layer: Any, frames: int = 4) -> Layers:
 
 def attend(x: Any) -> Any:
     """Return attention between the pixels of a coarse map."""
-    rows = layers.Reshape((16, 8))(layers.AveragePooling2D(4)(layers.Conv2D(8, 3, padding="same")(x)))
+    wide = tf_keras.initializers.RandomNormal(stddev=2.0, seed=4)  # or all pixels would get the same attention
+    rows = layers.Conv2D(8, 3, padding="same", kernel_initializer=wide)(x)
+    rows = layers.Reshape((16, 8))(layers.AveragePooling2D(4)(rows))
     other = layers.Dense(8)(rows)
     y = layers.MultiHeadAttention(2, 4)(rows, other, other)
     y = layers.Concatenate()([y, layers.Attention()([rows, other]), layers.AdditiveAttention()([rows, other])])
