@@ -28,6 +28,8 @@ KEEPING |= {"ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeA
 KEEPING |= {"ImageProjectiveTransformV3", "MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D", "Mean", "Max", "Min"}
 KEEPING |= {"SpaceToDepth", "DepthToSpace", "SpaceToBatchND", "BatchToSpaceND", "ClipByValue", "Roll", "EnsureShape"}
 LIMITING = {"Maximum", "Minimum", "Relu"}
+BRANCHES = {"If", "StatelessIf"}
+INTEGERS = (3, 9)  # int32 and int64. Source: tensorflow/core/framework/types.proto
 JOINING = {"ConcatV2", "Pack"}
 ARITHMETIC = {"Mul", "AddV2", "Add", "Sub", "RealDiv", "BiasAdd"}
 ASIDE = {"Shape", "Size", "Rank", "Assert"}  # no road: they pass no values on
@@ -191,6 +193,9 @@ def advance(graph: TracedGraph, operation: Any, at: dict[str, Road], layers: dic
     if operation.type in KEEPING:
         data = operation.inputs[1 if operation.type == "Split" else 0]
         return at.get(data.name)
+    if operation.type in BRANCHES:
+        given = [one.name for one in operation.inputs if one.name in at]
+        return at[given[0]] if len(given) == 1 and keeps_range(operation) else None
     if operation.type in LIMITING:
         others = [one for one in operation.inputs if one.name not in at]
         fixed = all(read_constant(graph, one) is not None for one in others)
@@ -216,6 +221,21 @@ def advance(graph: TracedGraph, operation: Any, at: dict[str, Road], layers: dic
     if road.span not in (None, span):  # what follows preprocessing may be the net's own
         return Road(factor, offset, road.where, road.span)
     return Road(factor, offset, (*road.where, format_operation(operation, layers)), span)
+
+
+def keeps_range(condition: Any) -> bool:
+    """Return whether both branches of a condition move values and pad them with constants, and compute no others."""
+    branches = [condition.get_attr(name).name for name in ("then_branch", "else_branch")]
+    functions = condition.graph.as_graph_def().library.function
+    for function in functions:
+        fixed = set[str]()  # nodes whose values depend on no argument
+        for node in function.node_def if function.signature.name in branches else ():
+            values = node.input[1:] if node.op == "Fill" else node.input  # without the size
+            if all(one.partition(":")[0].lstrip("^") in fixed for one in values):
+                fixed.add(node.name)
+            elif node.op not in KEEPING | JOINING and node.attr["T"].type not in INTEGERS:
+                return False
+    return True
 
 
 def is_learned(tensor: Any) -> bool:

@@ -73,6 +73,7 @@ def list_proofs() -> dict[str, tuple[Callable[[Any], Any], tuple[float, float]]]
         "from-centred": (rescale(127.5, 127.5), (-1.0, 1.0)),
         "16-bit": (rescale(1 / 65535), (0.0, 65535.0)),
         "clipped": (lambda x: rescale(1 / 255)(keras.ops.clip(x, 0, 200)), eight),
+        "padded-to-aspect": (lambda x: rescale(1 / 255)(layers.Resizing(24, 48, pad_to_aspect_ratio=True)(x)), eight),
         "gate-behind": (lambda x: layers.Activation("hard_silu")(rescale(1 / 255)(x)), eight),
         "torch-mode": (lambda x: keras.applications.densenet.preprocess_input(layers.Concatenate()([x, x, x])), eight),
         "caffe-mode": (lambda x: keras.applications.vgg16.preprocess_input(layers.Concatenate()([x, x, x])), eight),
@@ -82,7 +83,7 @@ def list_proofs() -> dict[str, tuple[Callable[[Any], Any], tuple[float, float]]]
 
 PROOFS = ("second-user", "resizing", "padding", "cropping", "repeated", "reshaped", "pooled", "upsampled", "permuted",
           "nested", "adapted", "by-channel", "128", "inverted", "to-255", "centred", "from-centred",
-          "16-bit", "clipped", "gate-behind", "torch-mode", "caffe-mode",
+          "16-bit", "clipped", "padded-to-aspect", "gate-behind", "torch-mode", "caffe-mode",
           "dropped-out")  # fmt: skip
 
 
