@@ -15,25 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from convert.source.load.archive import (
-    drop_training,
-    find_kind,
-    first_line,
-    list_objects,
-    modernize_config,
-    read_copy,
-    refuse_unsafe,
-)
+from convert.source.load.archive import find_kind, first_line, list_objects, modernize_config, refuse_unsafe
 from convert.source.load.keras2 import write_modern
-from convert.source.load.keras_model import (
-    READ_LIMIT_S,
-    copy_model,
-    end_if_stuck,
-    find_line,
-    flatten,
-    replace_float_types,
-    wrap_input,
-)
+from convert.source.load.keras_model import find_line, flatten, read_own_copy, replace_float_types, wrap_input
 from convert.source.trace.mask_and_classes import pick_outputs
 from edge_runtime.errors import EdgeSegError
 
@@ -88,10 +72,8 @@ def import_trusted(module: str) -> dict[str, Any]:
 def load(path: Path, work: Path, trust: str, trusted: dict[str, Any]) -> Any:
     """Return the model in float32. Raises: EdgeSegError if it could run code."""
     kind = find_kind(path)
-    copy = copy_model(path, work / f"checked.{kind}")
-    with end_if_stuck(READ_LIMIT_S):
-        written = read_copy(path, copy, kind)
-    config = drop_training(path, written)
+    copy = work / f"checked.{kind}"
+    written, config = read_own_copy(path, copy, kind)
     refuse_unsafe(path, list_objects(path, modernize_config(path, config)), trust, trusted)
     import tf_keras
 

@@ -64,10 +64,8 @@ def load_model(
         raise UsageError(
             f"--signature {signature}", f"{path} is no SavedModel: only those have signatures", "leave it out"
         )
-    copy = copy_model(path, work / f"copy.{kind}")
-    with end_if_stuck(READ_LIMIT_S):
-        written = read_copy(path, copy, kind)
-    config = drop_training(path, written)
+    copy = work / f"copy.{kind}"
+    written, config = read_own_copy(path, copy, kind)
     modern = modernize_config(path, config)
     old = is_keras2(copy, kind, config, modern)
     modern = keep_meaning(path, modern) if old else modern
@@ -101,10 +99,10 @@ def end_if_stuck(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def copy_model(path: Path, copy: Path) -> Path:
-    """Copy a model file to where nobody else writes, so that what was checked is what is loaded; return the copy.
+def read_own_copy(path: Path, copy: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Copy a model file to where nobody else writes, so that what is checked is what is loaded.
 
-    Raises: ModelError.
+    Return the copy's config as it was written, and without losses and metrics. Raises: ModelError, UnsafeModelError.
     """
     try:
         shutil.copyfile(path, copy)
@@ -112,7 +110,9 @@ def copy_model(path: Path, copy: Path) -> Path:
         if error.errno in FULL:
             raise
         raise ModelError(str(path), f"it cannot be read ({error.strerror})") from error
-    return copy
+    with end_if_stuck(READ_LIMIT_S):
+        written = read_copy(path, copy, kind)
+    return written, drop_training(path, written)
 
 
 def read_trusted(module: str) -> dict[str, Any]:
