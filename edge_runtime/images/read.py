@@ -17,7 +17,8 @@ import numpy as np
 
 from edge_runtime.errors import ImageError
 from edge_runtime.images.formats.refusals import TRUNCATED, TooManyPixels, UnsupportedKind
-from edge_runtime.images.formats.registry import CHECKS, OTHER_FORMATS, PROBES, SIGNATURES
+from edge_runtime.images.formats.registry import CHECKS, PROBES
+from edge_runtime.images.formats.signatures import find_format, find_other_format
 from edge_runtime.images.formats.tiff import has_unassociated_alpha
 from edge_runtime.system.quiet import drop_jpeg_warnings
 
@@ -68,9 +69,10 @@ def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode an image file's bytes; `name` is for the messages. Shapes, dtypes and Raises as `read_image`."""
     if not data:
         raise ImageError(name, "the file is empty", COPY_AGAIN)
-    kind = next((kind for start, kind in SIGNATURES.items() if data.startswith(start)), None)
+    kind = find_format(data)
     if kind is None:
-        found = next((f" but {what}" for (at, start), what in OTHER_FORMATS.items() if data.startswith(start, at)), "")
+        other = find_other_format(data)
+        found = f" but {other}" if other else ""
         raise ImageError(name, f"not a PNG, JPEG, TIFF or BMP image{found}", "convert it to one, or take it out")
     try:
         height, width = CHECKS[kind](data, max_pixels)
