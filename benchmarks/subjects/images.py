@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edge_runtime.contract.fields import Contract
 from edge_runtime.errors import EdgeSegError, ImageError, UsageError
-from edge_runtime.folder.inputs import find_inputs
+from edge_runtime.folder.inputs import check_names, find_inputs
 from edge_runtime.images.arrays import Image
 from edge_runtime.images.read import decode_image, read_bytes, read_image
 from edge_runtime.inference.preprocess import to_grey, to_model_input
@@ -54,7 +54,9 @@ def read_image_set(images: Path, masks: Path | None) -> ImageSet:
     """
     if not images.is_dir():
         raise UsageError(f"--images {images}", "no such folder", "give a folder of images")
-    paths = tuple(item.path for item in find_inputs([images], False, images / "no-output"))
+    found = find_inputs([images], False, images / "no-output").inputs
+    check_names(found)
+    paths = tuple(item.path for item in found)
     pairs = None if masks is None else tuple(find_mask(path, masks) for path in paths)
     digests, sizes = [], Counter[str]()
     for path in paths:
@@ -113,7 +115,7 @@ def check_calibration(folder: Path, data: ImageSet) -> list[Path]:
     """Return the images of a calibration folder. Raises: UsageError if one of them is a test image."""
     if not folder.is_dir():
         raise UsageError(f"--calibrate {folder}", "no such folder", "give a folder of images")
-    paths = [item.path for item in find_inputs([folder], False, folder / "no-output")]
+    paths = [item.path for item in find_inputs([folder], False, folder / "no-output").inputs]
     shared = [path.name for path in paths if hash_data(read_bytes(path, str(path))) in data.digests]
     if shared:
         why = f"{len(shared)} of its images are test images ({shared[0]})"

@@ -69,7 +69,7 @@ def find_calibration(folder: Path) -> CalibrationSet:
     if not folder.is_dir():
         raise UsageError(option, "it is a file" if folder.exists() else "no such folder", fix)
     try:
-        paths = [item.path for item in find_inputs([folder], False, folder / "no output here")]
+        paths = [item.path for item in find_inputs([folder], False, folder / "no output here").inputs]
     except EdgeSegError as error:
         inner = folder / "images"
         raise UsageError(option, error.why, f"--calibrate {inner}" if inner.is_dir() else fix) from None

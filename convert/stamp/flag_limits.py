@@ -79,7 +79,7 @@ def choose_flag_limits(given: Mapping[str, Any] | bool | None, path: str, images
 
 def list_images(folder: Path) -> list[Path]:
     """Return a folder's images."""
-    return [item.path for item in find_inputs([folder], False, folder / "no output here")]
+    return [item.path for item in find_inputs([folder], False, folder / "no output here").inputs]
 
 
 def measure_flag_limits(images: Sequence[Path], masks: Path | None = None) -> FlagLimits:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_runtime.contract.fields import Label
 from edge_runtime.errors import EdgeSegError, ImageError, UsageError
-from edge_runtime.folder.inputs import Input, find_inputs
+from edge_runtime.folder.inputs import Input, check_names, find_inputs
 from edge_runtime.images.arrays import Image, Labels
 from edge_runtime.images.read import read_image
 from edge_runtime.inference.preprocess import to_grey
@@ -60,7 +60,8 @@ def find_check_images(images: Path, masks: Path | None, out: Path) -> CheckImage
     if masks is not None:
         check_masks(images, masks)
     try:
-        found = find_inputs([images], False, out)
+        found = find_inputs([images], False, out).inputs
+        check_names(found)
     except EdgeSegError as error:
         inner = images / "images"
         fix = f"--check {inner} --masks {images / 'masks'}" if is_folder(inner) else error.fix.split(", or add")[0]

@@ -39,7 +39,10 @@ def segment(args: argparse.Namespace) -> int:
     started = time.monotonic()
     first = os.path.basename(os.path.abspath(args.inputs[0]))  # noqa: PTH100, PTH119 - "." and ".." have no name
     out = args.output or Path(f"{first or 'root'}-seg")
-    inputs = find_inputs(args.inputs, args.recursive, out)
+    found = find_inputs(args.inputs, args.recursive, out)
+    inputs = found.inputs
+    for note in () if args.quiet else found.notes:
+        print_message(PROGRAM, note)
     verdict = choose_engine(args, len(inputs))
     options = make_options(args, verdict.workers)
     bar = ProgressBar(PROGRAM, len(inputs), args.quiet)
@@ -51,6 +54,7 @@ def segment(args: argparse.Namespace) -> int:
             bar.clear()
     facts = describe_run(args, pool.contract, pool.facts, counts, time.monotonic() - started)
     facts["flags"] = count_flags(read_rows(out / RESULTS))
+    facts["unreadable"] = [error.what for error in found.unreadable]
     write_summary(out, facts, read_rows(out / RESULTS), options)
     if args.json and not args.quiet:
         print_output(json.dumps(facts, indent=1))
@@ -59,7 +63,9 @@ def segment(args: argparse.Namespace) -> int:
     for row in read_rows(out / RESULTS) if counts.failed else ():
         if row["status"] == "failed":
             print_error(PROGRAM, row["error"])
-    return EXIT_SOME_FAILED if counts.failed else 0
+    for error in found.unreadable:
+        print_error(PROGRAM, error)
+    return EXIT_SOME_FAILED if counts.failed or found.unreadable else 0
 
 
 def warn_assumed(contract: Contract) -> None:

@@ -25,7 +25,7 @@ def watch(args: argparse.Namespace) -> int:
     """Serve a folder until stopped."""
     if args.inputs:
         raise UsageError(str(args.inputs[0]), "--watch takes one folder and no other inputs", "leave it out")
-    if not args.watch.is_dir():
+    if not os.path.isdir(args.watch):  # noqa: PTH112 - unlike Path's, it never raises
         raise EdgeSegError(str(args.watch), "no such folder", "make it first")
     from edge_runtime.contract.tail import read_contract
     from edge_runtime.folder.watch.service import Service, Watched
@@ -47,6 +47,7 @@ def watch(args: argparse.Namespace) -> int:
         lambda beat: make_pool(args, verdict, options, beat),
         describe,
         partial(print_error, PROGRAM),
+        partial(print_message, PROGRAM),
     )
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, service.stop)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edge_runtime.errors import EdgeSegError
+from edge_runtime.folder.records.journal import JOURNAL
 from edge_runtime.images.formats import SUFFIXES
+
+from .others import count_others, describe_others
 
 
 @dataclass(frozen=True)
@@ -24,73 +27,93 @@ class Input:
         return name_mask(self.file)
 
 
+@dataclass(frozen=True)
+class FolderContent:
+    """What a folder holds: images and their relative names, and what is left out."""
+
+    images: tuple[tuple[Path, str], ...] = ()
+    others: tuple[Path, ...] = ()  # files without an image's suffix
+    results: tuple[Path, ...] = ()  # folders that an earlier run wrote
+    unreadable: tuple[EdgeSegError, ...] = ()  # an error for each folder that cannot be listed
+
+
+@dataclass(frozen=True)
+class Found:
+    """The inputs of a run, in the order given, and what its folders hold besides."""
+
+    inputs: tuple[Input, ...]
+    notes: tuple[str, ...]  # a line each on what is left out, which is no error
+    unreadable: tuple[EdgeSegError, ...]  # an error for each folder in a folder that cannot be listed
+
+
 def name_mask(file: str) -> str:
     """Return the name of an image's mask: its own, with .png appended unless it ends so."""
     return file if PurePosixPath(file).suffix == ".png" else f"{file}.png"
 
 
-def find_inputs(given: Sequence[Path], recursive: bool, out: Path) -> list[Input]:
+def find_inputs(given: Sequence[Path], recursive: bool, out: Path) -> Found:
     """List the images of files and folders, folders in file name order, leaving out what lies in `out`.
 
     A named file is read whatever its suffix; of a folder, those with an image's suffix. With several inputs, the names
     of a folder's files begin with the folder's.
-    Raises: EdgeSegError if an input does not exist or lies in `out`, there is no image at all, or two would share
-    their outputs.
+    Raises: EdgeSegError if an input does not exist, cannot be listed or lies in `out`, or there is no image at all.
     """
-    inputs = []
+    inputs: list[Input] = []
+    contents: list[FolderContent] = []
     for path in given:
         if os.path.isdir(path):  # noqa: PTH112 - unlike Path's, it never raises
             prefix = f"{Path(os.path.realpath(path)).name}/" if len(given) > 1 else ""
-            inputs += [Input(image, prefix + file) for image, file in walk(path, recursive, out)]
+            content = list_folder(path, recursive, out)
+            inputs += [Input(image, prefix + file) for image, file in content.images]
+            contents.append(content)
         elif os.path.lexists(path):
             inputs.append(Input(path, path.name))
         else:
             raise EdgeSegError(str(path), "no such file or folder", "check the path")
+    others = count_others(path for content in contents for path in content.others)
+    notes = [f"{path}: left out, since it holds the results of a run" for found in contents for path in found.results]
     if not inputs:
         where = ", ".join(map(str, given))
         hint = "" if recursive else ", or add --recursive for the folders in it"
-        raise EdgeSegError(where, "no images in it", f"{', '.join(SUFFIXES)} are read{hint}")
-    check_names(inputs)
+        why = "; ".join(["no images in it", *notes, *(describe_others(others) if others else ())])
+        raise EdgeSegError(where, why, f"{', '.join(SUFFIXES)} are read{hint}")
     check_outside(inputs, out)
-    return inputs
+    notes += describe_others(others) if others else ()
+    return Found(tuple(inputs), tuple(notes), tuple(error for found in contents for error in found.unreadable))
 
 
-def walk(folder: Path, recursive: bool, out: Path) -> Iterator[tuple[Path, str]]:
-    """Yield a folder's image files and their relative names, sorted; symbolic links to folders are not followed.
+def list_folder(folder: Path, recursive: bool, out: Path) -> FolderContent:
+    """List a folder, in file name order; symbolic links to folders are not followed, hidden names are left out.
 
-    What begins with a dot is hidden and left out.
+    A folder in it that holds the results of a run is not entered: its masks are no images to segment.
+    Raises: EdgeSegError if the folder itself cannot be listed.
     """
     avoided = os.path.realpath(out)
-    for top, folders, files in os.walk(folder, onerror=raise_listing_error):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if recursive and not name.startswith(".") and os.path.realpath(Path(top) / name) != avoided
-        )
+    images: list[tuple[Path, str]] = []
+    others: list[Path] = []
+    results: list[Path] = []
+    unreadable: list[EdgeSegError] = []
+
+    def report(error: OSError) -> None:
+        reason = error.strerror or str(error)
+        if Path(error.filename) == folder:  # its images would be missing from the results without a message
+            raise EdgeSegError(str(folder), reason, "check its permissions")
+        unreadable.append(EdgeSegError(str(error.filename), f"left out: {reason}", "check its permissions"))
+
+    for top, folders, files in os.walk(folder, onerror=report):
+        inner = sorted(name for name in folders if not name.startswith(".")) if recursive else []
+        inner = [name for name in inner if os.path.realpath(Path(top) / name) != avoided]
+        # os.path.isfile, since Path's raises where a folder may not be entered.
+        results += (Path(top, name) for name in inner if os.path.isfile(Path(top, name, JOURNAL)))  # noqa: PTH113
+        folders[:] = [name for name in inner if Path(top, name) not in results]
         for name in sorted(files):
             path = Path(top) / name
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield path, path.relative_to(folder).as_posix()
-
-
-def raise_listing_error(error: OSError) -> None:
-    """Stop on a folder that cannot be listed: its images would be missing from the results without a message."""
-    raise EdgeSegError(str(error.filename), error.strerror or str(error), "check its permissions")
-
-
-def check_names(inputs: Sequence[Input]) -> None:
-    """Refuse two inputs whose outputs would be one file, or a file and a folder of one name."""
-    first: dict[str, Input] = {}
-    for item in inputs:
-        other = first.setdefault(item.name, item)
-        if other is not item:
-            why = f"its mask would be that of {other.path}"
-            raise EdgeSegError(str(item.path), why, "run them one by one, each with its own -o")
-    for name, item in first.items():
-        for parent in PurePosixPath(name).parents:
-            if str(parent) in first:
-                why = f"its mask would lie in a folder named as the mask of {first[str(parent)].path}"
-                raise EdgeSegError(str(item.path), why, "run them one by one, each with its own -o")
+            if not name.startswith("."):
+                if path.suffix.lower() in SUFFIXES:
+                    images.append((path, path.relative_to(folder).as_posix()))
+                else:
+                    others.append(path)
+    return FolderContent(tuple(images), tuple(others), tuple(results), tuple(unreadable))
 
 
 def check_outside(inputs: Sequence[Input], out: Path) -> None:
@@ -99,3 +122,12 @@ def check_outside(inputs: Sequence[Input], out: Path) -> None:
     for item in inputs:
         if os.path.realpath(item.path).startswith(avoided):
             raise EdgeSegError(str(item.path), f"it lies in the output folder {out}", "choose another -o")
+
+
+def check_names(inputs: Sequence[Input]) -> None:
+    """Refuse two images that would have one mask: which true mask is whose could not be told. Raises: EdgeSegError."""
+    first: dict[str, Input] = {}
+    for item in inputs:
+        other = first.setdefault(item.name, item)
+        if other is not item:
+            raise EdgeSegError(str(item.path), f"its mask would be that of {other.path}", "rename one of them")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edge_runtime.errors import OutputError
 from edge_runtime.images.limits import MAX_PIXELS, MAX_SECONDS
 
 from .inputs import Input
+
+OUTPUT_FOLDERS = ("masks", "probability", "overlays", "gallery")
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,23 @@ def list_outputs(name: str) -> tuple[str, ...]:
     return f"masks/{name}", f"probability/{name}", f"overlays/{name}", name_sprite(name)
 
 
+def find_obstacle(out: Path, name: str) -> str | None:
+    """Return what stands in OUT where a folder, or a file, of an image's outputs is needed; None if nothing does."""
+    for path in list_outputs(name):
+        if os.path.isdir(out / path):  # noqa: PTH112 - unlike Path's, it never raises
+            return path
+        for parent in PurePosixPath(path).parents:
+            if os.path.lexists(out / parent) and not os.path.isdir(out / parent):  # noqa: PTH112
+                return str(parent)
+    return None
+
+
 def discard_outputs(out: Path, item: Input, keep: Collection[str]) -> None:
     """Remove an earlier run's outputs of an image that this run did not write again: they may be wrong now."""
     for name in list_outputs(item.name):
         path = out / name
         try:
-            if name not in keep and os.path.lexists(path):
+            if name not in keep and os.path.lexists(path) and not stat.S_ISDIR(os.lstat(path).st_mode):
                 path.unlink()
         except OSError as error:
             raise OutputError(str(path), error.strerror or str(error), "remove it") from None

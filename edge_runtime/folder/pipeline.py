@@ -18,7 +18,7 @@ import numpy as np
 
 from edge_runtime.errors import EdgeSegError, EngineError, ImageError, ModelError, OutputError
 from edge_runtime.folder.gallery.thumbnails import draw_sprite
-from edge_runtime.folder.records.journal import JournalEntry, Outcome, ResultRow, outputs_exist
+from edge_runtime.folder.records.journal import MODEL, JournalEntry, Outcome, ResultRow, name_model, outputs_exist
 from edge_runtime.folder.records.results_csv import make_row
 from edge_runtime.images.arrays import Image
 from edge_runtime.images.overlay import draw_overlay, to_picture
@@ -32,6 +32,9 @@ from edge_runtime.system.versions import find_own_version
 
 from .inputs import Input
 from .outputs import Options, discard_outputs, name_sprite
+
+NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
+OBSTACLE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 
 
 class Pipeline:
@@ -89,7 +92,7 @@ class ImageProcessor:
 
     def read(self, item: Input) -> ImageState:
         """Read and decode an image, unless its outputs of an earlier run are still valid."""
-        row = make_row(self.contract, item.file)
+        row = make_row(self.contract, item.file) | {MODEL: name_model(self.contract.model)}
         state = ImageState(item, row, self.key)
         with capture_errors(state):
             started = time.perf_counter()
@@ -176,10 +179,17 @@ class ImageProcessor:
             try:
                 write_file(self.out / name, data)
             except OutputError as error:
-                if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENAMETOOLONG, errno.EILSEQ):
+                if is_name_error(error, self.out, name):
                     raise ImageError(item.file, f"its outputs cannot be named ({error.why})", "rename it") from None
                 raise
         return {name: len(data) for name, data in files.items()}
+
+
+def is_name_error(error: OutputError, out: Path, name: str) -> bool:
+    """Tell whether only this name cannot be given in OUT: it is too long or holds a character that is not allowed
+    there, or a file or folder stands in its way."""
+    code = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+    return code in NAME_ERRORS or (code in OBSTACLE_ERRORS and (out / name.split("/")[0]).is_dir())
 
 
 @contextmanager

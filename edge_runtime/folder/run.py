@@ -9,29 +9,32 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from edge_runtime.contract.fields import Contract
-from edge_runtime.errors import ModelError, OutputError
+from edge_runtime.contract.fields import Contract, ModelFacts
+from edge_runtime.errors import ImageError, ModelError, OutputError
 from edge_runtime.folder.gallery.page import to_page_row, write_gallery
 from edge_runtime.folder.pools.pool import Pool
 from edge_runtime.folder.records.journal import (
     JOURNAL,
     LOCK,
+    JournalEntry,
     ResultRow,
     append_journal,
     lock_output,
+    name_model,
     read_journal,
     write_journal,
 )
-from edge_runtime.folder.records.results_csv import RESULTS, list_columns, read_rows, to_cells, write_line
+from edge_runtime.folder.records.results_csv import RESULTS, list_columns, make_row, read_rows, to_cells, write_line
 from edge_runtime.folder.records.run_json import Counts, describe_page
 from edge_runtime.system.files import TEMPORARY, open_atomic, write_file
 
 from .inputs import Input, name_mask
+from .names import find_clashes
 from .outputs import Options
 
 
@@ -44,35 +47,76 @@ def run_folder(
 ) -> Counts:
     """Segment all inputs into `out`, results.csv with a row for each.
 
-    An image that cannot be read or segmented is a row with status "failed"; the others are not affected.
-    Raises: OutputError if `out` holds something else or cannot be written; whatever the pool raises.
+    An image that cannot be read or segmented, or whose outputs would be another's, is a row with status "failed"; the
+    others are not affected.
+    Raises: OutputError if `out` holds something else, another model's results without `options.force`, or cannot be
+    written; whatever the pool raises.
     """
     with open_output(out, pool.contract, options.force):
         earlier = {} if options.force else read_journal(out / JOURNAL)
+        check_same_model(out, earlier.values(), pool.contract.model)
+        clashes = find_clashes(inputs, out)
+        alone = (item for position, item in enumerate(inputs) if position not in clashes)
         write_journal(out / JOURNAL, earlier.values())
-        names = list_columns(pool.contract)
-        ok = failed = kept = 0
+        ok, failed, kept = 0, len(clashes), 0
         with (
             (out / JOURNAL).open("ab", buffering=0) as journal,
             open_atomic(out / RESULTS) as results,
-            closing(pool.process(iter(inputs), out, earlier)) as outcomes,  # ends before the lock is released
+            closing(pool.process(alone, out, earlier)) as outcomes,  # ends before the lock is released
         ):
-            write_line(results, names)
-            turns, waiting = iter(inputs), dict[str, ResultRow]()
-            turn = next(turns, None)
+            rows = RowWriter(results, pool.contract, inputs, clashes)
             for outcome in outcomes:
                 row = outcome.entry.row
                 made = row["status"] == "ok"
                 ok, failed, kept = ok + made, failed + (not made), kept + (not outcome.fresh)
                 if outcome.fresh and made:  # at once: what is not in the journal is done again after a crash
                     append_journal(journal, outcome.entry)
-                waiting[row["file"]] = row
-                while turn is not None and turn.file in waiting:
-                    write_line(results, to_cells(waiting.pop(turn.file), names))
-                    turn = next(turns, None)
+                rows.add(row)
                 progress(ok + failed)
         check_masks(out)
     return Counts(ok + failed, ok, failed, kept)
+
+
+class RowWriter:
+    """Writes the rows of results.csv in the order of the inputs; they are done in another."""
+
+    def __init__(
+        self, results: BinaryIO, contract: Contract, inputs: Sequence[Input], clashes: Mapping[int, str]
+    ) -> None:
+        """clashes: {position: why} of the inputs that are not segmented, since their outputs would be another's."""
+        self.results, self.contract, self.inputs, self.clashes = results, contract, inputs, clashes
+        self.names = list_columns(contract)
+        self.position, self.waiting = 0, dict[str, ResultRow]()
+        write_line(results, self.names)
+        self.write_due()
+
+    def add(self, row: ResultRow) -> None:
+        """Write the row of an image that is done, now or after those before it."""
+        self.waiting[row["file"]] = row
+        self.write_due()
+
+    def write_due(self) -> None:
+        """Write the rows whose turn it is."""
+        while self.position < len(self.inputs):
+            file = self.inputs[self.position].file
+            if self.position in self.clashes:
+                error = ImageError(file, self.clashes[self.position], "rename it, or give it another -o")
+                row = make_row(self.contract, file, str(error))
+            elif file in self.waiting:
+                row = self.waiting.pop(file)
+            else:
+                return
+            write_line(self.results, to_cells(row, self.names))
+            self.position += 1
+
+
+def check_same_model(out: Path, earlier: Iterable[JournalEntry], model: ModelFacts) -> None:
+    """Refuse an OUT that holds results of another model: they would be replaced. Raises: OutputError."""
+    own = name_model(model)
+    other = next((entry.model for entry in earlier if entry.model not in ("", own)), None)
+    if other is not None:
+        why = f"it holds the results of model {other}, and this is {own}"
+        raise OutputError(str(out), why, "choose another -o, or --force to replace them")
 
 
 @contextmanager

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from edge_runtime.contract.fields import ModelFacts
 from edge_runtime.errors import OutputError
 from edge_runtime.system.files import MAKE_ROOM, open_atomic
 
 ResultRow = dict[str, str]  # column: cell
 JOURNAL, LOCK = "journal.jsonl", ".lock"
+MODEL = "model"  # the entry of a journal's row that results.csv does not have
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,16 @@ class JournalEntry:
     outputs: Mapping[str, int]
     state: str = ""  # of the input file, where a service compares it: see `inbox`
 
+    @property
+    def model(self) -> str:
+        """The model that segmented it, as `name_model` names it; "" in journals of versions that did not record it."""
+        return self.row.get(MODEL, "")
+
+    @property
+    def source(self) -> str:
+        """The input's name in the watched folder, which the row has too unless that was another file's."""
+        return self.state.partition(" ")[2] or self.row["file"]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -34,6 +46,11 @@ class Outcome:
 
     entry: JournalEntry
     fresh: bool
+
+
+def name_model(model: ModelFacts) -> str:
+    """Return a model's name in a journal."""
+    return f"{model.id} {model.version} ({model.sha256[:12]})"
 
 
 def outputs_exist(out: Path, outputs: Mapping[str, int]) -> bool:

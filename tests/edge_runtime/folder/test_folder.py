@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,7 +25,7 @@ from malformed.png import make_bomb
 
 from edge_runtime.contract.fields import ClassSpec, Contract
 from edge_runtime.errors import EdgeSegError, EngineError, ModelError, OutputError
-from edge_runtime.folder.inputs import find_inputs
+from edge_runtime.folder.inputs import Input, find_inputs
 from edge_runtime.folder.outputs import Options
 from edge_runtime.folder.pools.threads import ThreadPool
 from edge_runtime.folder.records.journal import JOURNAL, LOCK, lock_output
@@ -45,7 +50,7 @@ def run(
 ) -> tuple[list[dict[str, str]], int]:
     inputs = folder if isinstance(folder, list) else [folder]
     settings = Options(**options)  # type: ignore[arg-type]
-    counts = run_folder(find_inputs(inputs, recursive, out), out, ThreadPool(load, settings), settings)
+    counts = run_folder(find_inputs(inputs, recursive, out).inputs, out, ThreadPool(load, settings), settings)
     return list(read_rows(out / RESULTS)), counts.kept
 
 
@@ -200,17 +205,91 @@ def test_several_inputs_in_their_order(folder: Path, tmp_path: Path, drawn: Arra
     assert (tmp_path / "out" / "masks" / "in" / "b.jpg.png").is_file()
 
 
-@pytest.mark.parametrize("names", [("b.jpg", "b.jpg.png"), ("d.jpg", "d.jpg.png/e.png")])
-def test_inputs_that_would_share_an_output_are_refused(
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("b.jpg", "b.jpg.png"),
+        ("d.jpg", "d.jpg.png/e.png"),
+        ("x.png", "x.jpg/e.png"),  # their gallery pictures: a file and a folder of one name
+        ("k.png", "k.png/e.png"),
+    ],
+)
+def test_inputs_that_would_share_an_output_cost_their_rows_alone(
     folder: Path, tmp_path: Path, drawn: Array, save_image: Save, names: tuple[str, str]
 ) -> None:
-    """Two images whose masks would be one file, or a file and a folder, are refused before anything is written."""
-    for name in names:
-        (folder / name).parent.mkdir(exist_ok=True)
-        save_image(folder / name, drawn)
-    with pytest.raises(EdgeSegError, match="mask"):
-        run(folder, tmp_path / "out", recursive=True)
-    assert not (tmp_path / "out").exists()
+    """Of two images whose outputs would be one file, or a file and a folder, the first is done; the others too."""
+    given = []
+    for number, name in enumerate(names):
+        path = tmp_path / str(number) / Path(name).name  # no file system holds k.png and k.png/ in one folder
+        path.parent.mkdir()
+        save_image(path, drawn[number:])
+        given.append(Input(path, name))
+    inputs = [*find_inputs([folder], False, tmp_path / "out").inputs, *given]
+    inputs = list({item.file: item for item in inputs}.values())
+    options = Options()
+    for _ in range(2):
+        counts = run_folder(inputs, tmp_path / "out", ThreadPool(make_session, options), options)
+        assert (counts.ok, counts.failed) == (len(inputs) - 1, 1)
+        rows = list(read_rows(tmp_path / "out" / RESULTS))
+        assert [row["file"] for row in rows] == [item.file for item in inputs]
+        failed = [row for row in rows if row["status"] == "failed"]
+        assert [row["file"] for row in failed] == [names[1]]
+        assert f"its mask would be that of {names[0]}" in failed[0]["error"]
+        first = next(item for item in inputs if item.file == names[0])
+        mask = make_session().segment(cv2.imread(str(first.path), cv2.IMREAD_GRAYSCALE)).mask  # type: ignore[arg-type]
+        assert np.array_equal(read_mask(tmp_path / "out" / "masks" / first.name) > 0, mask)
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".tmp")]
+
+
+def test_one_file_given_twice_is_segmented_once(folder: Path, tmp_path: Path) -> None:
+    """The second has a row of its own, which says why."""
+    rows, _ = run([folder / "a.png", folder / "a.png"], tmp_path / "out")
+    assert [(row["file"], row["status"]) for row in rows] == [("a.png", "ok"), ("a.png", "failed")]
+
+
+def test_results_of_a_run_below_the_input_are_left_out(folder: Path, tmp_path: Path) -> None:
+    """An earlier OUT in the folder holds masks, which are no images to segment: a line says so, and no row."""
+    run(folder, folder / "sub" / "earlier")
+    found = find_inputs([folder], True, tmp_path / "out")
+    assert [item.file for item in found.inputs] == ["a.png", "b.jpg", "c.tif"]
+    assert [str(folder / "sub" / "earlier") in note for note in found.notes] == [True]
+
+
+def test_files_of_other_kinds_are_counted_by_what_they_hold(folder: Path, tmp_path: Path) -> None:
+    """One line: how many of which kind, and what reads them; by their bytes, since many have no suffix."""
+    (folder / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(300))
+    (folder / "IM0002").write_bytes(bytes(128) + b"DICM" + bytes(300))
+    (folder / "a.webp").write_bytes(b"RIFF\0\0\0\0WEBPVP8 ")
+    (folder / "a.jp2").write_bytes(b"\0\0\0\x0cjP  \r\n\x87\n")
+    (folder / "picture").write_bytes((folder / "a.png").read_bytes())
+    (folder / "labels.csv").write_text("id,class")
+    (folder / ".hidden").write_text("nothing")
+    os.mkfifo(folder / "pipe")
+    found = find_inputs([folder], False, tmp_path / "out")
+    assert len(found.inputs) == 3
+    (note,) = found.notes
+    assert note.startswith("left out 7 files without an image's suffix: 2 DICOM file (")
+    for part in ("1 WebP (", "1 JPEG 2000 (", "1 PNG without its suffix (", "2 of another kind"):
+        assert part in note
+    for path in folder.glob("*.*"):
+        path.unlink() if path.suffix in (".png", ".jpg", ".tif") else None
+    with pytest.raises(EdgeSegError, match=r"no images in it; left out 7 files .* 2 DICOM"):
+        find_inputs([folder], False, tmp_path / "out")
+
+
+def test_a_folder_without_permission_is_left_out_and_named(folder: Path, tmp_path: Path) -> None:
+    """Such as lost+found: the others' images are done, and the exit status is 3."""
+    locked, out = folder / "lost+found", tmp_path / "out"
+    locked.mkdir(mode=0o000)
+    command = [sys.executable, "-m", "edge_runtime.cli", str(folder), "--recursive", "--quiet", "-o", str(out)]
+    if os.geteuid() == 0:  # root without its right to read everything
+        command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "lost+found: left out: Permission denied; check its permissions" in done.stderr
+    assert len(read_results(out)) == 3
+    assert json.loads((out / "run.json").read_text())["unreadable"] == [str(locked)]
 
 
 def test_the_output_folder_is_no_input(folder: Path) -> None:
@@ -261,6 +340,29 @@ def test_a_name_too_long_for_its_mask_is_that_images_error(folder: Path, tmp_pat
     assert "rename it" in failed[0]["error"]
     assert failed[0]["lesion_pixels"] == ""
     assert not [name for name in list_outputs(tmp_path / "out") if "nnn" in name]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG])
+def test_a_name_that_out_cannot_hold_is_that_images_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As exFAT refuses `scan 12:30:05.png`: one failed row, and the others are done."""
+    (folder / "b.jpg").rename(folder / "b 12:30:05.jpg")
+    real = Path.replace
+
+    def refuse_colons(path: Path, target: Path) -> Path:
+        if ":" in target.name:
+            raise OSError(code, os.strerror(code), str(target))
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_colons)
+    rows, _ = run(folder, tmp_path / "out")
+    assert [(row["file"], row["status"]) for row in rows] == [
+        ("a.png", "ok"),
+        ("b 12:30:05.jpg", "failed"),
+        ("c.tif", "ok"),
+    ]
+    assert "its outputs cannot be named" in rows[1]["error"]
 
 
 # --- what fails alone --------------------------------------------------------------------------------------------
@@ -489,7 +591,7 @@ def test_a_run_that_was_cut_short_goes_on(folder: Path, tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     out = tmp_path / "out"
-    inputs = find_inputs([folder], False, out)
+    inputs = find_inputs([folder], False, out).inputs
     with pytest.raises(KeyboardInterrupt):
         run_folder(inputs, out, ThreadPool(make_session, Options()), Options(), stop)
     assert not (out / "results.csv").exists()
@@ -545,10 +647,44 @@ def test_out_that_cannot_be_a_folder_is_refused(folder: Path, tmp_path: Path) ->
             run(folder, out)
     out = tmp_path / "out"
     run(folder, out)
-    (out / "overlays" / "a.png").unlink()
-    (out / "overlays" / "a.png").mkdir()
+    shutil.rmtree(out / "overlays")
+    (out / "overlays").write_bytes(b"")
     with pytest.raises(OutputError):
         run(folder, out)
+
+
+def test_a_folder_in_the_way_of_one_output_costs_that_images_row(folder: Path, tmp_path: Path) -> None:
+    """The folder stays, the image fails, and the others are done; without the folder it is done too."""
+    out = tmp_path / "out"
+    run(folder, out)
+    (out / "overlays" / "a.png").unlink()
+    (out / "overlays" / "a.png").mkdir()
+    rows, kept = run(folder, out)
+    assert [row["status"] for row in rows] == ["failed", "ok", "ok"]
+    assert "a.png: its outputs cannot be named" in rows[0]["error"]
+    assert kept == 2
+    (out / "overlays" / "a.png").rmdir()
+    assert [row["status"] for row in run(folder, out)[0]] == ["ok", "ok", "ok"]
+
+
+def test_another_model_is_refused_unless_forced(folder: Path, tmp_path: Path) -> None:
+    """One line with both models' names; nothing in OUT is touched. With --force all is done again."""
+
+    def load_other_model() -> Session:
+        session = make_session()
+        contract = session.contract
+        model = replace(contract.model, id="other-net", version="7", sha256="2" * 64)
+        return Session(Contract(**{**vars(contract), "model": model}), session.engine)
+
+    out = tmp_path / "out"
+    run(folder, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != LOCK}
+    own = make_session().contract.model
+    with pytest.raises(OutputError, match=f"results of model {own.id} {own.version} .*this is other-net 7"):
+        run(folder, out, load_other_model)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != LOCK} == before
+    assert run(folder, out, load_other_model, force=True)[1] == 0
+    assert run(folder, out, load_other_model)[1] == 3
 
 
 def test_two_runs_do_not_share_a_folder(folder: Path, tmp_path: Path) -> None:
@@ -577,7 +713,7 @@ def test_inputs_that_do_not_exist_or_hold_no_image(tmp_path: Path) -> None:
 def test_a_loop_of_folders_is_walked_once(folder: Path, tmp_path: Path) -> None:
     """A link to a parent folder is not followed."""
     (folder / "up").symlink_to("..")
-    assert len(find_inputs([folder], True, tmp_path / "out")) == 3
+    assert len(find_inputs([folder], True, tmp_path / "out").inputs) == 3
 
 
 def test_the_journal_is_plain_json(folder: Path, tmp_path: Path) -> None:
