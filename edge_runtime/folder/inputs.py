@@ -75,17 +75,17 @@ def find_inputs(given: Sequence[Path], recursive: bool, out: Path) -> Found:
     if not inputs:
         where = ", ".join(map(str, given))
         hint = "" if recursive else ", or add --recursive for the folders in it"
-        why = "; ".join(["no images in it", *notes, *(describe_others(others) if others else ())])
+        why = "; ".join(["no images in it", *notes, *describe_others(others)])
         raise EdgeSegError(where, why, f"{', '.join(SUFFIXES)} are read{hint}")
     check_outside(inputs, out)
-    notes += describe_others(others) if others else ()
+    notes += describe_others(others)
     return Found(tuple(inputs), tuple(notes), tuple(error for found in contents for error in found.unreadable))
 
 
 def list_folder(folder: Path, recursive: bool, out: Path) -> FolderContent:
     """List a folder, in file name order; symbolic links to folders are not followed, hidden names are left out.
 
-    A folder in it that holds the results of a run is not entered: its masks are no images to segment.
+    Where a folder holds the results of a run, no folder in it is entered: its masks are no images to segment.
     Raises: EdgeSegError if the folder itself cannot be listed.
     """
     avoided = os.path.realpath(out)
@@ -100,10 +100,11 @@ def list_folder(folder: Path, recursive: bool, out: Path) -> FolderContent:
             raise EdgeSegError(str(folder), reason, "check its permissions")
         unreadable.append(EdgeSegError(str(error.filename), f"left out: {reason}", "check its permissions"))
 
+    own_results = recursive and os.path.isfile(folder / JOURNAL)  # noqa: PTH113 - unlike Path's, it never raises
+    results += [folder] if own_results else []
     for top, folders, files in os.walk(folder, onerror=report):
-        inner = sorted(name for name in folders if not name.startswith(".")) if recursive else []
+        inner = sorted(name for name in folders if not name.startswith(".")) if recursive and not own_results else []
         inner = [name for name in inner if os.path.realpath(Path(top) / name) != avoided]
-        # os.path.isfile, since Path's raises where a folder may not be entered.
         results += (Path(top, name) for name in inner if os.path.isfile(Path(top, name, JOURNAL)))  # noqa: PTH113
         folders[:] = [name for name in inner if Path(top, name) not in results]
         for name in sorted(files):

@@ -54,12 +54,19 @@ def find_kind(path: Path) -> str:
 
 
 def describe_others(counts: Mapping[str, int]) -> list[str]:
-    """Return a line: how many files were left out, of which kinds, and what reads them."""
+    """Return a line: how many files were left out, of which kinds, and what reads them; none if there are none."""
+    total, other = sum(counts.values()), counts.get(OTHER, 0)
     known = sorted((kind for kind in counts if kind != OTHER), key=lambda kind: (-counts[kind], kind))
-    parts = [f"{counts[kind]} {kind}{format_fix(kind)}" for kind in known]
-    parts += [f"{counts[OTHER]} {OTHER}"] if counts[OTHER] else []
-    total = sum(counts.values())
-    return [f"left out {total} file{'s'[: total > 1]} without an image's suffix: {', '.join(parts)}"]
+    kinds = [format_count(counts[kind], kind) + format_fix(kind) for kind in known]
+    kinds += [f"{other} {OTHER}"] if other and known else []
+    words = f"left out {format_count(total, 'file')} without an image's suffix"
+    return [f"{words}: {', '.join(kinds)}" if kinds else words] if total else []
+
+
+def format_count(number: int, kind: str) -> str:
+    """Return a number of files of a kind in words."""
+    plural = number > 1 and kind.endswith(("file", "archive", "page"))
+    return f"{number} {kind}{'s' if plural else ''}"
 
 
 def format_fix(kind: str) -> str:

@@ -253,6 +253,10 @@ def test_results_of_a_run_below_the_input_are_left_out(folder: Path, tmp_path: P
     found = find_inputs([folder], True, tmp_path / "out")
     assert [item.file for item in found.inputs] == ["a.png", "b.jpg", "c.tif"]
     assert [str(folder / "sub" / "earlier") in note for note in found.notes] == [True]
+    with pytest.raises(
+        EdgeSegError, match=r"no images in it; .*/earlier: left out, since it holds the results of a run"
+    ):
+        find_inputs([folder / "sub" / "earlier"], True, tmp_path / "out")
 
 
 def test_files_of_other_kinds_are_counted_by_what_they_hold(folder: Path, tmp_path: Path) -> None:
@@ -268,7 +272,7 @@ def test_files_of_other_kinds_are_counted_by_what_they_hold(folder: Path, tmp_pa
     found = find_inputs([folder], False, tmp_path / "out")
     assert len(found.inputs) == 3
     (note,) = found.notes
-    assert note.startswith("left out 7 files without an image's suffix: 2 DICOM file (")
+    assert note.startswith("left out 7 files without an image's suffix: 2 DICOM files (")
     for part in ("1 WebP (", "1 JPEG 2000 (", "1 PNG without its suffix (", "2 of another kind"):
         assert part in note
     for path in folder.glob("*.*"):
