@@ -23,9 +23,8 @@ from edge_runtime.images.formats.tiff import has_unassociated_alpha
 from edge_runtime.system.quiet import drop_jpeg_warnings
 
 from .arrays import Image
-from .limits import MAX_PIXELS
+from .limits import MAX_BYTES, MAX_PIXELS
 
-MAX_BYTES = 8 * MAX_PIXELS  # no image within MAX_PIXELS needs a longer file
 RAISE_LIMIT = "scale it down first, or raise --max-pixels"
 COPY_AGAIN = "copy the file again from its source"
 

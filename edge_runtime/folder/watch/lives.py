@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import count
@@ -19,6 +20,7 @@ from edge_runtime.folder.inputs import Input, name_mask
 from edge_runtime.folder.names import to_coarse_key
 from edge_runtime.folder.outputs import find_obstacle, list_outputs
 from edge_runtime.folder.records.journal import JOURNAL, JournalEntry, scan_journal
+from edge_runtime.images.limits import MAX_BYTES
 from edge_runtime.system.files import hash_file
 
 NUMBERS = re.compile(r"( \(\d+\))+(?=\.|$)")
@@ -105,8 +107,11 @@ def is_same_file(path: Path, other: Path) -> bool:
 
 
 def read_digest(path: Path) -> str:
-    """Return a file's SHA-256; that of nothing, which no entry has, if it cannot be read."""
+    """Return a file's SHA-256; a word that no entry has of one that cannot be read, or is no image by its size."""
     try:
-        return hash_file(path)
+        facts = path.stat()
+        if stat.S_ISREG(facts.st_mode) and facts.st_size <= MAX_BYTES:
+            return hash_file(path)
     except OSError:
-        return "unreadable"
+        pass
+    return "unreadable"
