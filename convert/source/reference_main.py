@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from convert.source.load.archive import find_kind, first_line, list_objects, modernize_config, refuse_unsafe
-from convert.source.load.keras2 import write_modern
-from convert.source.load.keras_model import find_line, flatten, read_own_copy, replace_float_types, wrap_input
+from convert.source.load.describe_keras import flatten, wrap_input
+from convert.source.load.keras2.config import write_modern
+from convert.source.load.keras_model import find_line, read_own_copy, replace_float_types
 from convert.source.trace.mask_and_classes import pick_outputs
 from edge_runtime.errors import EdgeSegError
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from edge_runtime.errors import EdgeSegError, ModelError, UnsafeModelError
 
-from .keras2 import OP, modernize
+from .keras2.config import OP, modernize
 from .known_classes import is_known_class, is_known_function
 
 MAX_CONFIG_BYTES = 64 << 20

@@ -17,7 +17,7 @@ import zoo_layers
 
 pytest.importorskip("tensorflow")
 
-from convert.source.load.keras2 import FUNCTIONS, OP, find_function, modernize, take_slice
+from convert.source.load.keras2.config import FUNCTIONS, OP, find_function, modernize, take_slice
 from convert.source.load.keras_model import load_model
 from edge_runtime.errors import EdgeSegError, ModelError, UnsafeModelError
 

@@ -15,8 +15,8 @@ from freezing import freeze, list_kinds, run
 pytest.importorskip("tensorflow")
 pytest.importorskip("tf_keras")
 
-from convert.source.load.keras2 import UNUSED, modernize
-from convert.source.load.keras2_layers import OLD_LAYERS
+from convert.source.load.keras2.config import UNUSED, modernize
+from convert.source.load.keras2.layers import OLD_LAYERS
 from convert.source.load.keras_model import load_model
 from edge_runtime.errors import ModelError
 

@@ -32,7 +32,7 @@ from convert.source.reference import TOLERANCE, ReferenceQuestion, ask_reference
 from edge_runtime.errors import ModelError, UnsafeModelError
 
 SUFFIXES = ("h5", "keras")
-# The rows of keras2_meaning's table; each is also among CASES.
+# The rows of keras2/meaning.py's table; each is also among CASES.
 CHANGED = [name for name in tf_keras_cases.CASES if "hard" in name or name in ("conv_lstm", "conv_lstm_both")]
 CHANGED += ["random_crop", "softmax_axes", "layer_normalization_axes", "normalization_scalar"]
 TFLITE = ["activation_hard_sigmoid", "lstm_hard", "gru_hard", "random_crop", "softmax_axes", "normalization_scalar"]
@@ -67,7 +67,8 @@ def test_every_layer_computes_what_it_did(files: Path, tmp_path: Path, name: str
 @pytest.mark.parametrize("name", CHANGED)
 def test_what_changed_would_be_seen(files: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without what keeps the meaning, each of these is another function, or none: the test above is no formality."""
-    from convert.source.load import keras2, keras_model
+    from convert.source.load import keras_model
+    from convert.source.load.keras2 import config as keras2
 
     monkeypatch.setattr(keras_model, "restore_functions", lambda layers: [])
     monkeypatch.setattr(keras_model, "keep_meaning", lambda path, config: config)

@@ -7,7 +7,7 @@ listed here computes the same.
 | --- | --- | --- | --- |
 | hard_sigmoid, the default of ConvLSTM | clip(0.2 x + 0.5, 0, 1) | relu6(x + 3) / 6 | Keras 2's function instead |
 | RandomCrop, in inference | resizes to its size, cropped to the same ratio | crops or does nothing | a Resizing layer |
-| axis of several axes, or none, in an .h5 | these axes | dropped: the default | kept: keras2.evade_loader |
+| axis of several axes, or none, in an .h5 | these axes | dropped: the default | kept: config.evade_loader |
 | Resizing by gaussian or mitchellcubic | as named | not known | refused |
 """
 

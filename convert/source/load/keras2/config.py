@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .keras2_layers import OLD_LAYERS
+from .layers import OLD_LAYERS
 
 OP = "EdgeSegOp"  # stands for Keras 2's TFOpLambda and SlicingOpLambda
 LAMBDA_LAYERS = ("TFOpLambda", "SlicingOpLambda")
@@ -96,7 +96,7 @@ def modernize(node: Any) -> Any:
     if not isinstance(name, str) or not isinstance(config, dict):
         return node
     if name in OLD_LAYERS and str(node.get("module")).startswith("keras."):
-        node |= {"module": None, "registered_name": name}  # not in Keras 3: keras2_layers has it
+        node |= {"module": None, "registered_name": name}  # not in Keras 3: layers.py has it
     if isinstance(config.get("layers"), list):
         return {**node, "config": modernize_graph(config)}
     return {**node, "config": modernize_layer(name, config)}

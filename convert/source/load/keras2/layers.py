@@ -1,7 +1,7 @@
 """Which layers of Keras 2 does Keras 3 not have, and what do they compute?
 
 They are written for Keras 3 under their old names: a file's weights are found by the names of classes. Arguments that
-count in training alone were dropped from the config before (keras2.UNUSED).
+count in training alone were dropped from the config before (config.UNUSED).
 """
 
 from __future__ import annotations
