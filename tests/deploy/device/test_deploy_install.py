@@ -18,7 +18,8 @@ from kits import make_model, write_small_kit
 import deploy.device.install
 import deploy.device.slots
 from deploy.device.audit_log import LOG, verify_log
-from deploy.device.install import TRUST, InstallOptions, InstallSteps, check_root, install_kit, roll_back
+from deploy.device.install import InstallOptions, InstallSteps, check_root, install_kit, roll_back
+from deploy.device.requirements import TRUST
 from deploy.device.slots import FAILED, GOOD, LEFT, TRIAL, clean_up, find_slot, read_current, read_slots, write_slot
 from deploy.device.status import format_status, read_status
 from deploy.kit.keys import make_keys, read_public_key
