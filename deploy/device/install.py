@@ -21,7 +21,7 @@ from edge_runtime.system.files import hold_lock
 
 from . import requirements
 from .audit_log import append_event
-from .requirements import KEY, store_first_key, store_key_of
+from .requirements import KEY, check_key, store_first_key, store_key_of
 from .slot_files import MANIFEST, find_damage, judge_files, write_list
 from .slot_test import check_slot
 from .slots import (
@@ -101,7 +101,8 @@ def install_kit(
         with hold_lock(root / ".lock", BUSY, MAKE_ROOM):
             steps.report("clean up")
             finish_interrupted(root, steps)
-            requirements.check_key(root, public, options.change_key)
+            check_key(root, public, options.change_key)
+            store_first_key(root, public)
             current = find_current(root)
             is_current = current is not None and current.kit_sha256 == digest
             if current and is_current and not options.force:
@@ -129,8 +130,6 @@ def fill_slot(
     options: InstallOptions,
 ) -> Slot:
     """Unpack, build, test and switch to a new slot; return its record."""
-    steps.report("store the key")
-    store_first_key(root, public)
     steps.report("record the slot")
     slot = write_slot(root, make_slot(root, manifest, digest, find_fingerprint(public)))
     folder = find_folder(root, slot.name)
