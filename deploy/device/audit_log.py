@@ -32,7 +32,7 @@ from deploy.files import (
     write_json,
 )
 from edge_runtime.errors import AuditLogError, OutputError, UsageError
-from edge_runtime.system.files import hold_lock, sync_folder
+from edge_runtime.system.files import TEMPORARY, hold_lock, sync_folder
 
 START = "0" * 64
 FOLDER, LOG, HEAD, LOCK = "audit", "audit/log.jsonl", "audit/head.json", "audit/.lock"
@@ -72,6 +72,14 @@ def append_event(root: Path, event: str, facts: Mapping[str, Any]) -> Head:
             raise OutputError(str(log), error.strerror or str(error), MAKE_ROOM) from None
         write_json(root / HEAD, {"n": head.n, "hash": head.hash})
     return head
+
+
+def clean_log(root: Path) -> None:
+    """Remove the temporary files of commands that were killed while they wrote the head. Raises: OutputError."""
+    require_own_folder(root / FOLDER)
+    with hold_lock(root / LOCK, fix=MAKE_ROOM), suppress(OSError):
+        for path in (root / FOLDER).glob(f"{TEMPORARY}*"):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

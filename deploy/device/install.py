@@ -20,7 +20,7 @@ from edge_runtime.errors import EdgeSegError, InstallError, KitError, OutputErro
 from edge_runtime.system.files import hold_lock
 
 from . import requirements
-from .audit_log import append_event
+from .audit_log import append_event, clean_log
 from .requirements import KEY, check_key, store_first_key, store_key_of
 from .slot_files import MANIFEST, find_damage, judge_files, write_list
 from .slot_test import check_slot
@@ -215,7 +215,9 @@ def restore_previous(root: Path, slot: Slot, reason: str, steps: InstallSteps) -
 
 def finish_interrupted(root: Path, steps: InstallSteps) -> None:
     """Clean up after interrupted commands: finish a switch that was made, or undo it if the slot is not healthy."""
-    for slot in clean_up(root):
+    slots = clean_up(root)
+    clean_log(root)
+    for slot in slots:
         append_event(root, "failed", describe_slot(slot) | {"reason": slot.reason})
     current = find_current(root)
     with suppress(InstallError):  # the old slot was restored, and the reason is in the record

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from deploy.files import open_regular, read_regular, write_durably
@@ -57,7 +58,9 @@ def find_damage(root: Path, slot: Slot) -> str:
         return "its folder is missing"
     try:
         if os.path.lexists(list_path(root, slot)):
-            expected = read_list(list_path(root, slot)) | read_manifest(folder, slot)
+            expected = read_list(list_path(root, slot)) | {MANIFEST: slot.kit_sha256}
+            with suppress(OSError, EdgeSegError):  # a manifest that is damaged is found by its own line
+                expected |= read_manifest(folder, slot)
             found = {path: describe_file(folder / path) if path in expected else "" for path in walk_files(folder)}
             return compare(expected, found)
         expected = {f"{KIT}/{MODEL}": slot.model_sha256}  # all that is known of a slot of an earlier installer

@@ -233,12 +233,14 @@ def clean_up(root: Path) -> list[Slot]:
         if path.name == ".current.new" or path.name.startswith((".new-", TEMPORARY)):  # the second of older installers
             with suppress(OSError):
                 path.unlink()
+    works = any(slot.name == current and slot.state == GOOD for slot in slots)
+    useless = (FAILED, DAMAGED) if works else (FAILED,)  # a damaged slot is better than none
     for slot in slots:
         if slot.state in (INSTALLING, TRIAL) and slot.name != current:
             remove_files(root, slot.name)
             when = "during its installation" if slot.state == INSTALLING else "before the switch"
             failed.append(write_slot(root, slot.with_state(FAILED, f"interrupted {when}")))
-        elif slot.state == FAILED and slot.name != current:
+        elif slot.name != current and slot.state in useless:
             remove_files(root, slot.name)
     recorded = {slot.name for slot in slots}
     for name in list_names(root / SLOTS):

@@ -19,7 +19,7 @@ import deploy.device.slots
 from deploy.device.audit_log import LOG, verify_log
 from deploy.device.install import InstallOptions, check_root, install_kit, roll_back
 from deploy.device.requirements import TRUST
-from deploy.device.slots import FAILED, GOOD, LEFT, TRIAL, clean_up, read_current, read_slots, write_slot
+from deploy.device.slots import FAILED, GOOD, LEFT, TRIAL, read_current, read_slots, write_slot
 from deploy.device.status import format_status, read_status
 from deploy.kit.keys import make_keys, read_public_key
 from deploy.kit.manifest import Manifest
@@ -300,9 +300,11 @@ def test_leftover_files_are_removed(root: Path) -> None:
     """The next command removes a folder without a record, half-written files and an unused link."""
     (root / "slots/0009-x/kit").mkdir(parents=True)
     (root / "records/.new-abc").touch()
+    (root / "audit/.tmp-edge-seg-1-a").touch()
     (root / ".current.new").symlink_to("slots/0009-x")
-    clean_up(root)
+    check_root(root, make_steps(root))
     assert [path.name for path in (root / "slots").iterdir()] == ["0001-1.0_1"]
+    assert not list(root.rglob(".tmp-edge-seg-*"))
     assert not (root / "records/.new-abc").exists() and not (root / ".current.new").is_symlink()
 
 
