@@ -151,6 +151,12 @@ def run(args: argparse.Namespace) -> int:
         ) from None
 
 
+def check_out(path: Path) -> None:
+    """Require a path to write to that is free or a file: a device or a pipe would be replaced. Raises: UsageError."""
+    if os.path.lexists(path) and not path.is_file():
+        raise UsageError(f"-o {path}", "it is no regular file", "choose another path")
+
+
 def print_step(text: str) -> None:
     """Print on stderr which step begins."""
     print_message(PROGRAM, text)
@@ -188,6 +194,7 @@ def run_bundle(args: argparse.Namespace) -> int:
 
     options = KitOptions(args.model, find_target(args.target), args.key, args.out, args.wheel, args.wheels, args.lock,
                          not args.no_wheels, args.release, args.latency_ms, args.force)  # fmt: skip
+    check_out(args.out)
     manifest = make_kit(options)
     print_output(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, {describe_kit(manifest)}")
     return 0
@@ -202,6 +209,7 @@ def run_installer(args: argparse.Namespace) -> int:
 
     from .installer import build_installer
 
+    check_out(args.out)
     data = build_installer()
     if args.key:
         write_durably(args.out.with_name(f"{args.out.name}.sig"), sign(args.key, data)[0])
@@ -313,6 +321,8 @@ def run_fleet_table(args: argparse.Namespace) -> int:
     outs = [(path, find_format(path)) for path in args.out]
     if (existing := next((path for path in args.out if os.path.lexists(path)), None)) and not args.force:
         raise UsageError(f"-o {existing}", "it exists", "--force overwrites it")
+    for path in args.out:
+        check_out(path)
     devices = read_devices(args.folder)
     for path, render in outs:
         write_durably(path, render(devices).encode())

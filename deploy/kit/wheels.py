@@ -164,7 +164,8 @@ def run_pip(what: str, command: Sequence[str], environment: Mapping[str, str]) -
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
         why = errors[-1].removeprefix("ERROR:").strip() if errors else f"pip ended with {done.returncode}"
-        raise EdgeSegError(what, why, "check the network, or give a folder of wheels with --wheels")
+        fix = "check the network, or give a folder of wheels with --wheels"
+        raise EdgeSegError(what, why, f"{sys.executable} -m ensurepip" if why.endswith("No module named pip") else fix)
 
 
 def resolve_requirements(project: Wheel, wheels: Mapping[str, Wheel], target: Target) -> tuple[list[Wheel], list[str]]:

@@ -36,7 +36,9 @@ class FakeService:
 
 def build(slot: Path, manifest: Manifest) -> None:
     """Replaces pip: one file instead of the environment."""
-    (slot / "venv").mkdir()
+    (slot / "venv/bin").mkdir(parents=True)
+    (slot / "venv/bin/edge-seg").write_text("#!/bin/sh\n")
+    (slot / "venv/bin/edge-seg").chmod(0o755)
     (slot / "venv/version").write_text(manifest.model_version)
 
 

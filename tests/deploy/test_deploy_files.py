@@ -310,3 +310,26 @@ def test_any_value_in_any_field_is_a_row(tmp_path: Path, value: object) -> None:
         text = render(rows)
         assert text.encode() and all(char == "\n" or char.isprintable() for char in text)
     assert len(list(csv.reader(io.StringIO(to_csv(rows))))) == len(rows) + 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "nowhere"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["installer", "-o", "BAD"],
+        ["bundle", "MODEL", "--target", "debian-bookworm-x86_64-py311", "--key", "KEY", "-o", "BAD", "--force"],
+        ["fleet-table", "FLEET", "-o", "BAD", "--force"],
+    ],
+    ids=lambda command: str(command[0]),
+)
+def test_what_is_no_file_is_not_written_to(tmp_path: Path, key: Path, kind: str, command: list[str]) -> None:
+    """Not even with --force: root would replace a device by a file."""
+    (tmp_path / "fleet/a").mkdir(parents=True)
+    (tmp_path / "fleet/a/status.json").write_text('{"slots": []}')
+    (tmp_path / "m.tflite").write_bytes(make_model())
+    bad = tmp_path / "bad.md"
+    HOSTILE[kind](bad)
+    before = os.lstat(bad)
+    names = {"BAD": bad, "KEY": key, "MODEL": tmp_path / "m.tflite", "FLEET": tmp_path / "fleet"}
+    assert main([str(names.get(word, word)) for word in command]) in (1, 2)
+    assert os.lstat(bad).st_ino == before.st_ino

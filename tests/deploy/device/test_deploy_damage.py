@@ -121,6 +121,9 @@ def test_a_damaged_slot_is_named_and_repaired(device: Path, tmp_path: Path, publ
     slot = (device / "current").resolve()
     signal.alarm(60)
     damage(slot)
+    copy = copy_device(device, tmp_path / "copy")
+    assert install_kit(tmp_path / "2.kit", copy, public, make(copy))[1]  # without a check before it
+    assert is_whole(copy, "2") and check_root(copy, make(copy)).name == "0003-1.0_2"
     with pytest.raises(InstallError) as caught:
         check_root(device, make(device))
     assert f"slot 0002-1.0_2: its files are not those that passed its tests: {line}" in str(caught.value)

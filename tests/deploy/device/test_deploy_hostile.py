@@ -99,6 +99,7 @@ def add_record(root: Path, file: str, name: str, state: str) -> None:
 
 Attack = Callable[[Path, Path], object]
 ATTACKS: dict[str, Attack] = {
+    "nothing": lambda r, o: None,
     "current to a slot outside": lambda r, o: replace_by_link(r / "current", o / SLOT),
     "current to its slot by another way": lambda r, o: replace_by_link(r / "current", r / SLOT),
     "current up": lambda r, o: replace_by_link(r / "current", "slots/.."),
@@ -170,6 +171,9 @@ ATTACKS: dict[str, Attack] = {
     "what is not from here in slots": lambda r, o: ((r / "slots/precious").mkdir(), (r / "slots/note.txt").touch()),
 }  # fmt: skip
 
+HARMLESS = {"nothing", "an unknown slot a link", "an unknown slot a file", "a failed slot a link", "temporary folders",
+            "a record of a file without a number", "what is not from here in slots"}  # fmt: skip
+
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_hostile_root_is_one_line(
@@ -183,7 +187,6 @@ def test_a_hostile_root_is_one_line(
 ) -> None:
     """Every command on every such root ends with an exit status and one line; the folder outside stays as it was."""
     before = describe_tree(outside)
-    (root / "current/venv/bin").mkdir()
     commands = [["status"], ["status", "--json"], ["audit", "verify"], ["check"], ["rollback"],
                 ["audit", "record", str(tmp_path / "run.json")]]  # fmt: skip
     (tmp_path / "run.json").write_text('{"model": {"id": "net"}}')
@@ -197,7 +200,7 @@ def test_a_hostile_root_is_one_line(
         assert status in (0, 1, 2, 9, 10) and len(errors) == (status > 0), captured
         assert len(errors) < 2 and all(len(line) < 1000 for line in errors)
         assert describe_tree(outside) == before
-        failed += status > 0
+        failed += status > 0 and command != ["rollback"]  # there is no slot to go back to
     device = copy_device(root, tmp_path / "install")
     ATTACKS[name](device, outside)
     try:
@@ -208,7 +211,7 @@ def test_a_hostile_root_is_one_line(
     else:
         assert (device / "current/venv/version").read_text() == "2" and read_current(device).endswith("_2")
     assert describe_tree(outside) == before
-    assert failed, "nothing noticed it"
+    assert (failed == 0) == (name in HARMLESS)
     if name == "what is not from here in slots":
         assert {"precious", "note.txt"} <= {path.name for path in (device / "slots").iterdir()}
 
