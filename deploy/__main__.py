@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploy.kit.manifest import Manifest
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import OutputError, UsageError
 from edge_runtime.system.command import Parser, run_command_line, to_count, to_number
 from edge_runtime.system.terminal import print_message, print_output
 
@@ -54,7 +54,7 @@ def build_parser() -> Parser:
         "--latency-ms", type=to_number, metavar="X", help="a device refuses the kit if an image takes longer there"
     )
     bundle.add_argument(
-        "--wheel", type=Path, metavar="FILE", help="edge-seg's own wheel (default: built from the sources)"
+        "--wheel", type=Path, metavar="FILE", help="edge-seg's own wheel (default: made of this very edge-seg)"
     )
     bundle.add_argument(
         "--wheels", type=Path, metavar="DIR", help="take the other wheels from a folder, not the network"
@@ -132,7 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one command. Raises: UsageError if the device's installer does not have it."""
+    """Run one command. Raises: UsageError if the device's installer does not have it; OutputError."""
+    if "root" in args:
+        os.umask(0o022)  # the service's own user reads what root installs, and anyone its status
     try:
         return int(args.run(args))
     except ModuleNotFoundError as error:
@@ -140,6 +142,19 @@ def run(args: argparse.Namespace) -> int:
             raise
         why = "this is the device's installer, which makes no kits"
         raise UsageError(args.command, why, "use edge-deploy of edge-seg") from None
+    except (
+        OSError
+    ) as error:  # of a path that no one had reason to expect: a folder that may not be entered, a full disk
+        what = str(error.filename or args.command)
+        raise OutputError(
+            what, error.strerror or str(error), "check who owns it, or run the command with sudo"
+        ) from None
+
+
+def check_out(path: Path) -> None:
+    """Require a path to write to that is free or a file: a device or a pipe would be replaced. Raises: UsageError."""
+    if os.path.lexists(path) and not path.is_file():
+        raise UsageError(f"-o {path}", "it is no regular file", "choose another path")
 
 
 def print_step(text: str) -> None:
@@ -179,6 +194,7 @@ def run_bundle(args: argparse.Namespace) -> int:
 
     options = KitOptions(args.model, find_target(args.target), args.key, args.out, args.wheel, args.wheels, args.lock,
                          not args.no_wheels, args.release, args.latency_ms, args.force)  # fmt: skip
+    check_out(args.out)
     manifest = make_kit(options)
     print_output(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, {describe_kit(manifest)}")
     return 0
@@ -188,11 +204,12 @@ def run_installer(args: argparse.Namespace) -> int:
     """Write the device's installer."""
     import hashlib
 
-    from deploy.device.durable import write_durably
+    from deploy.files import write_durably
     from deploy.kit.keys import sign
 
     from .installer import build_installer
 
+    check_out(args.out)
     data = build_installer()
     if args.key:
         write_durably(args.out.with_name(f"{args.out.name}.sig"), sign(args.key, data)[0])
@@ -226,7 +243,6 @@ def run_install(args: argparse.Namespace) -> int:
     from deploy.device.service import Service
     from deploy.kit.keys import read_public_key
 
-    os.umask(0o022)  # the service's own user reads what root installs
     options = InstallOptions(args.keep, args.allow_downgrade, args.change_key, args.force)
     steps = InstallSteps(Service(args.root), print_step)
     slot, changed = install_kit(args.kit, args.root, read_public_key(args.pub), steps, options)
@@ -299,12 +315,14 @@ def run_audit(args: argparse.Namespace) -> int:
 
 def run_fleet_table(args: argparse.Namespace) -> int:
     """Write a table of devices."""
-    from deploy.device.durable import write_durably
+    from deploy.files import write_durably
     from deploy.fleet.table import find_format, read_devices, to_markdown
 
     outs = [(path, find_format(path)) for path in args.out]
-    if (existing := next((path for path in args.out if path.exists()), None)) and not args.force:
+    if (existing := next((path for path in args.out if os.path.lexists(path)), None)) and not args.force:
         raise UsageError(f"-o {existing}", "it exists", "--force overwrites it")
+    for path in args.out:
+        check_out(path)
     devices = read_devices(args.folder)
     for path, render in outs:
         write_durably(path, render(devices).encode())

@@ -10,9 +10,10 @@ NAME = "edge-deploy.pyz"
 # What runs on a device before a kit was checked: these files, the standard library, and nothing else.
 DEVICE = (
     "deploy/__init__.py", "deploy/__main__.py", "deploy/device/__init__.py", "deploy/device/audit_log.py",
-    "deploy/device/durable.py", "deploy/device/install.py", "deploy/device/process.py",
+    "deploy/device/install.py", "deploy/device/process.py",
     "deploy/device/requirements.py", "deploy/device/service.py", "deploy/device/slot_test.py",
-    "deploy/device/slots.py", "deploy/device/status.py", "deploy/device/venv.py", "deploy/kit/__init__.py",
+    "deploy/device/slot_files.py", "deploy/device/slots.py", "deploy/device/status.py", "deploy/device/venv.py",
+    "deploy/files.py", "deploy/kit/__init__.py",
     "deploy/kit/archive.py", "deploy/kit/ed25519.py", "deploy/kit/keys.py", "deploy/kit/manifest.py",
     "deploy/kit/unit_files.py", "edge_runtime/__init__.py", "edge_runtime/errors.py",
     "edge_runtime/system/__init__.py", "edge_runtime/system/command.py", "edge_runtime/system/files.py",

@@ -38,6 +38,10 @@ LONG = ("test_convert_models.py", "test_keras2_meaning.py", "test_train.py", "te
 SLOW = {
     "test_choose.py",
     "test_damaged_bytes_are_one_line",
+    "test_deploy_damage.py",
+    "test_deploy_hostile.py",
+    "test_deploy_own_wheel.py",
+    "test_deploy_trust.py",
     "test_disk.py",
     "test_evaluate.py",
     "test_every_name_that_passes_only_computes",

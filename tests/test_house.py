@@ -52,9 +52,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "reference/data": (),
     "reference/recipe.py": (),
     "reference/paper.py": ("recipe.py",),
-    "deploy/fleet": (),
-    "deploy/device": ("kit",),
-    "deploy/kit": ("installer.py",),
+    "deploy/fleet": ("files.py",),
+    "deploy/device": ("kit", "files.py"),
+    "deploy/kit": ("installer.py", "files.py"),
+    "deploy/files.py": (),
     "deploy/installer.py": (),
     "deploy/clock.py": (),
 }

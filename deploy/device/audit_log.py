@@ -13,19 +13,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from deploy.files import (
+    MAKE_ROOM,
+    RUN_AS_ROOT,
+    check_regular,
+    format_now,
+    parse_json,
+    read_json,
+    read_regular,
+    require_own_folder,
+    write_json,
+)
 from edge_runtime.errors import AuditLogError, OutputError, UsageError
-from edge_runtime.system.files import hold_lock, sync_folder
-
-from .durable import MAKE_ROOM, format_now, write_json
+from edge_runtime.system.files import TEMPORARY, hold_lock, sync_folder
 
 START = "0" * 64
-LOG, HEAD, LOCK = "audit/log.jsonl", "audit/head.json", "audit/.lock"
+FOLDER, LOG, HEAD, LOCK = "audit", "audit/log.jsonl", "audit/head.json", "audit/.lock"
+MAX_LOG_BYTES = 256 << 20  # half a million lines
+MAX_HEAD_BYTES = 4096
+MAX_RUN_BYTES = 16 << 20  # of a run.json, which names its inputs
+MAX_FACTS_BYTES, MAX_FACTS_DEPTH = 1 << 20, 16  # of what is recorded of it
+MOVE_AWAY = "keep a copy of it, then move it away"
+HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -39,13 +55,15 @@ class Head:
 def append_event(root: Path, event: str, facts: Mapping[str, Any]) -> Head:
     """Add a line to the log, on disk on return. Raises: OutputError; AuditLogError if the last line is damaged."""
     log = root / LOG
+    require_own_folder(root / FOLDER)
     with hold_lock(root / LOCK, fix=MAKE_ROOM):
+        data = read_log(log)
+        last = read_last_line(log, data)
+        fields = {"n": last.n + 1, "at": format_now(), "event": event, "facts": dict(facts), "prev": last.hash}
+        head = Head(last.n + 1, hash_fields(fields))
         try:
-            with log.open("ab+") as file:
-                last = read_last_line(log)
-                fields = {"n": last.n + 1, "at": format_now(), "event": event, "facts": dict(facts), "prev": last.hash}
-                head = Head(last.n + 1, hash_fields(fields))
-                file.truncate(measure_whole_lines(log))  # a line that a power cut left unfinished
+            with open_log(log) as file:
+                file.truncate(data.rfind(b"\n") + 1)  # a line that a power cut left unfinished
                 file.write(to_canonical_json({**fields, "hash": head.hash}) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -56,32 +74,66 @@ def append_event(root: Path, event: str, facts: Mapping[str, Any]) -> Head:
     return head
 
 
-def read_last_line(log: Path) -> Head:
+def clean_log(root: Path) -> None:
+    """Remove the temporary files of commands that were killed while they wrote the head. Raises: OutputError."""
+    require_own_folder(root / FOLDER)
+    with hold_lock(root / LOCK, fix=MAKE_ROOM), suppress(OSError):
+        for path in (root / FOLDER).glob(f"{TEMPORARY}*"):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_log(log: Path) -> Iterator[BinaryIO]:
+    """Yield the log to append to, never what a link leads to. Raises: OSError."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(log, flags, 0o666), "ab") as file:
+        check_regular(log, os.fstat(file.fileno()))
+        yield file
+
+
+def read_log(log: Path) -> bytes:
+    """Return the log's bytes; none where there is no log. Raises: OutputError; AuditLogError if it is no log."""
+    require_own_folder(log.parent)
+    try:
+        return read_regular(log, MAX_LOG_BYTES, follow=False)
+    except FileNotFoundError:
+        return b""
+    except PermissionError as error:
+        raise OutputError(str(log), error.strerror or str(error), RUN_AS_ROOT) from None
+    except OSError as error:
+        raise AuditLogError(str(log), error.strerror or str(error), MOVE_AWAY) from None
+
+
+def read_last_line(log: Path, data: bytes) -> Head:
     """Return the number and hash of the last whole line. Raises: AuditLogError if it is damaged."""
-    whole, _ = split_lines(log.read_bytes())
+    whole, _ = split_lines(data)
     if not whole:
         return Head()
     try:
-        fields = json.loads(whole[-1])
-        return Head(int(fields["n"]), str(fields["hash"]))
-    except (ValueError, TypeError, KeyError):
-        raise AuditLogError(str(log), "its last line is damaged", "keep a copy of it, then move it away") from None
+        return to_head(parse_json(whole[-1]))
+    except ValueError:
+        raise AuditLogError(str(log), "its last line is damaged", MOVE_AWAY) from None
 
 
-def measure_whole_lines(log: Path) -> int:
-    """Return the size of the whole lines, in bytes."""
-    return log.read_bytes().rfind(b"\n") + 1
+def to_head(fields: Any) -> Head:
+    """Return the number and hash in a JSON object. Raises: ValueError if they are not there."""
+    number, digest = (fields.get("n"), fields.get("hash")) if isinstance(fields, dict) else (None, None)
+    if type(number) is not int or number < 0 or not isinstance(digest, str) or not HASH.fullmatch(digest):
+        raise ValueError("it has no number and hash")
+    return Head(number, digest)
 
 
 def read_head(root: Path) -> Head | None:
-    """Return the head in the head file; None if there is no file. Raises: AuditLogError if it is damaged."""
+    """Return the head in the head file; None if there is no file. Raises: OutputError; AuditLogError if damaged."""
     path = root / HEAD
+    require_own_folder(path.parent)
     try:
-        fields = json.loads(path.read_bytes())
-        return Head(int(fields["n"]), str(fields["hash"]))
+        return to_head(read_json(path, MAX_HEAD_BYTES, follow=False))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError):
+    except PermissionError as error:
+        raise OutputError(str(path), error.strerror or str(error), RUN_AS_ROOT) from None
+    except (OSError, ValueError):
         raise AuditLogError(str(path), "it is damaged", "compare the log with a head kept elsewhere") from None
 
 
@@ -91,10 +143,7 @@ def verify_log(root: Path, kept: Head | None = None) -> tuple[Head, str]:
     Raises: AuditLogError if a line was edited, removed, moved or added without its hash, or lines are gone at the end.
     """
     log = root / LOG
-    try:
-        whole, partial = split_lines(log.read_bytes())
-    except FileNotFoundError:
-        whole, partial = [], b""
+    whole, partial = split_lines(read_log(log))
     head, hashes = Head(), [START]
     for number, line in enumerate(whole, 1):
         fields = read_line(log, number, line)
@@ -127,7 +176,7 @@ def split_lines(data: bytes) -> tuple[list[bytes], bytes]:
 def read_line(log: Path, number: int, line: bytes) -> dict[str, Any]:
     """Return a line's fields if its hash is theirs. Raises: AuditLogError."""
     try:
-        whole = json.loads(line)
+        whole = parse_json(line)
         fields = {key: value for key, value in whole.items() if key != "hash"}
         intact = hash_fields(fields) == whole["hash"] and to_canonical_json(whole) == line
         if intact and {"n", "at", "event", "facts", "prev"} == set(fields):
@@ -149,9 +198,9 @@ def to_canonical_json(fields: Mapping[str, Any]) -> bytes:
 
 def parse_head(text: str) -> Head:
     """Return the head of a text N:HASH, as `status` shows it. Raises: UsageError."""
+    if not re.fullmatch(rf"[0-9]{{1,18}}:{HASH.pattern}", text):
+        raise UsageError(f"--head {text[:100]}", "it is not N:HASH", "take it from edge-deploy status")
     number, _, digest = text.partition(":")
-    if not number.isdigit() or len(digest) != 64:
-        raise UsageError(f"--head {text}", "it is not N:HASH", "take it from edge-deploy status")
     return Head(int(number), digest)
 
 
@@ -159,38 +208,52 @@ def record_run(root: Path, run: Path, names: bool = False) -> Head | None:
     """Add a folder run, from its run.json: model, versions, counts; return None if the last recorded run is this one.
 
     File names, which may be patients', are left out unless `names` is set; then the run's arguments are recorded too.
+    The service's user wrote the file and root reads it: a link to another file is not followed.
     Raises: UsageError if it is not a run.json of edge-seg.
     """
     try:
-        data = run.read_bytes()
-        facts = json.loads(data)
-        keys = ("versions", "model", "engine", "counts") + (("arguments",) if names else ())
-        recorded = {key: remove_paths(facts[key], names) for key in keys if key in facts}
-        if "model" not in recorded:
-            raise KeyError("model")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(str(run), f"it is not a run.json of edge-seg ({error})", "give OUT/run.json") from None
+        data = read_regular(run, MAX_RUN_BYTES, follow=False)
+        recorded = choose_facts(parse_json(data), names)
+    except (OSError, ValueError) as error:
+        why = f"it is not a run.json of edge-seg ({getattr(error, 'strerror', None) or error})"
+        raise UsageError(str(run), why, "give OUT/run.json") from None
     recorded["run_sha256"] = hashlib.sha256(data).hexdigest()
     if read_last_run(root) == recorded["run_sha256"]:
         return None
     return append_event(root, "run", recorded)
 
 
-def remove_paths(value: Any, names: bool) -> Any:
-    """Return a JSON value without the texts that contain a path; unchanged if `names`."""
+def choose_facts(facts: Any, names: bool) -> dict[str, Any]:
+    """Return what the log holds of a run.json. Raises: ValueError if that is not what edge-seg writes."""
+    kinds = {"versions": dict, "model": dict, "engine": dict, "counts": dict} | ({"arguments": list} if names else {})
+    if not isinstance(facts, dict) or "model" not in facts:
+        raise ValueError("it has no model")
+    for key, kind in kinds.items():
+        if not isinstance(facts.get(key, kind()), kind):
+            raise ValueError(f"its {key} is of the wrong type")
+    recorded = {key: remove_paths(facts[key], names) for key in kinds if key in facts}
+    if len(to_canonical_json(recorded)) > MAX_FACTS_BYTES:
+        raise ValueError(f"more than {MAX_FACTS_BYTES} bytes to record")
+    return recorded
+
+
+def remove_paths(value: Any, names: bool, depth: int = 0) -> Any:
+    """Return a JSON value without the texts that contain a path; unchanged if `names`. Raises: ValueError if deep."""
+    if depth > MAX_FACTS_DEPTH:
+        raise ValueError("it is nested too deeply")
     if isinstance(value, Mapping):
-        kept = {key: remove_paths(item, names) for key, item in value.items()}
+        kept = {key: remove_paths(item, names, depth + 1) for key, item in value.items()}
         return kept if names else {key: item for key, item in kept.items() if item is not None and "path" not in key}
     if isinstance(value, list):
-        return [remove_paths(item, names) for item in value]
+        return [remove_paths(item, names, depth + 1) for item in value]
     return None if not names and isinstance(value, str) and "/" in value else value
 
 
 def read_last_run(root: Path) -> str:
     """Return the SHA-256 of the run.json that was recorded last; "" if there is none."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        for line in reversed((root / LOG).read_bytes().splitlines()):
-            fields = json.loads(line)
+    for line in reversed(read_log(root / LOG).splitlines()):
+        with suppress(ValueError, KeyError, TypeError):  # verify_log tells of damaged lines
+            fields = parse_json(line)
             if fields["event"] == "run":
                 return str(fields["facts"]["run_sha256"])
     return ""

@@ -12,27 +12,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+from deploy.files import MAKE_ROOM, RUN_AS_ROOT, write_durably
 from deploy.kit.archive import read_kit
-from deploy.kit.keys import PUBLIC_PREFIX, find_fingerprint, read_public_key, to_pem
-from deploy.kit.manifest import Entry, Manifest
+from deploy.kit.keys import PUBLIC_PREFIX, find_fingerprint, to_pem
+from deploy.kit.manifest import Entry, Manifest, to_json
 from edge_runtime.errors import EdgeSegError, InstallError, KitError, OutputError
 from edge_runtime.system.files import hold_lock
 
 from . import requirements
-from .audit_log import append_event
-from .durable import MAKE_ROOM, write_durably
+from .audit_log import append_event, clean_log
+from .requirements import KEY, check_key, store_first_key, store_key_of
+from .slot_files import MANIFEST, find_damage, judge_files, write_list
 from .slot_test import check_slot
 from .slots import (
+    DAMAGED,
     FAILED,
     GOOD,
+    INSTALL,
     LEFT,
     RECORDS,
     TRIAL,
     Slot,
     clean_up,
-    find_fallback,
+    find_current,
     find_folder,
-    find_slot,
+    list_fallbacks,
     make_slot,
     prune_slots,
     read_current,
@@ -42,7 +46,6 @@ from .slots import (
 )
 from .venv import build_environment
 
-TRUST = "trust.pub"
 STOPPED = "interrupted by the operator"
 BUSY = "another installation is at work there"
 
@@ -85,7 +88,7 @@ def install_kit(
 ) -> tuple[Slot, bool]:
     """Make a kit the current slot of `root`; return its record, and whether anything was done.
 
-    Nothing is done if the kit is current already and `options.force` is not set.
+    Nothing is done if the kit is current already with all of its files, and `options.force` is not set.
 
     Raises: KitError if the kit is refused, nothing of it was run; InstallError if it failed a test, the previous slot
     is current; OutputError.
@@ -94,29 +97,27 @@ def install_kit(
         steps.report("check the kit")
         manifest, digest = read_kit(kit, public)
         steps.check_machine(manifest)
-        check_trust(root, public, options.change_key)
         requirements.check_disk_space(manifest, root)
         with hold_lock(root / ".lock", BUSY, MAKE_ROOM):
             steps.report("clean up")
             finish_interrupted(root, steps)
-            current = find_slot(root, read_current(root))
+            check_key(root, public, options.change_key)
+            store_first_key(root, public)
+            current = find_current(root)
             is_current = current is not None and current.kit_sha256 == digest
             if current and is_current and not options.force:
-                return current, False
+                steps.report("check the files")
+                current = judge_files(root, current)
+                if current.state != DAMAGED:
+                    return current, False
+                steps.report(f"repair {current.name}: {current.reason}")
             requirements.check_newer(manifest, current, options.allow_downgrade or is_current)
             return fill_slot(kit, root, public, manifest, digest, steps, options), True
     except KitError as error:
-        if read_current(root):
-            append_event(root, "refused", {"reason": error.why, "key": find_fingerprint(public)})
+        with suppress(EdgeSegError):  # the kit's error is the one to report
+            if requirements.is_used(root):
+                append_event(root, "refused", {"reason": error.why, "key": find_fingerprint(public)})
         raise
-
-
-def check_trust(root: Path, public: bytes, change: bool) -> None:
-    """Require the key that the first kit was signed with. Raises: KitError."""
-    path = root / TRUST
-    if path.exists() and not change and read_public_key(path) != public:
-        why = f"this device trusts the key {find_fingerprint(read_public_key(path))}, not {find_fingerprint(public)}"
-        raise KitError("the kit", why, "--change-key, if the kits' maker has confirmed a new key")
 
 
 def fill_slot(
@@ -135,10 +136,14 @@ def fill_slot(
     try:
         steps.report("unpack")
         unpack_kit(kit, public, digest, folder / "kit")
+        write_durably(folder / MANIFEST, to_json(manifest))
+        write_durably(folder / KEY, to_pem("PUBLIC KEY", PUBLIC_PREFIX + public))
         steps.report("build")
         steps.build(folder, manifest)
         steps.report("test")
         latency = steps.test(folder, manifest)
+        steps.report("list the files")
+        write_list(root, slot)
         steps.report("record the test")
         append_event(root, "install", describe_slot(slot) | {"latency_ms": round(latency, 1)})
         slot = write_slot(root, replace(slot.with_state(TRIAL), latency_ms=round(latency, 1)))
@@ -147,7 +152,7 @@ def fill_slot(
     except BaseException as error:
         discard_slot(root, slot, error)
         raise
-    return finish_switch(root, slot, steps, options.keep, public)
+    return finish_switch(root, slot, steps, options.keep)
 
 
 def discard_slot(root: Path, slot: Slot, error: BaseException) -> None:
@@ -169,7 +174,7 @@ def discard_slot(root: Path, slot: Slot, error: BaseException) -> None:
         raise kind(error.what, error.why, f"{error.fix + '; ' if error.fix else ''}{in_use}") from None
 
 
-def finish_switch(root: Path, slot: Slot, steps: InstallSteps, keep: int, public: bytes | None = None) -> Slot:
+def finish_switch(root: Path, slot: Slot, steps: InstallSteps, keep: int) -> Slot:
     """Restart the service on a slot that was switched to, check its health, and restore the old slot if it is not."""
     try:
         steps.report("restart the service")
@@ -180,10 +185,11 @@ def finish_switch(root: Path, slot: Slot, steps: InstallSteps, keep: int, public
     except (EdgeSegError, KeyboardInterrupt) as error:
         reason = f"{error.what}: {error.why}" if isinstance(error, EdgeSegError) else STOPPED
         restore_previous(root, slot, reason, steps)
+    steps.report("trust its key")  # before it is good: after a power cut the next command would not do it
+    if (before := store_key_of(root, slot)) is not None:
+        append_event(root, "key", {"key": slot.key, "from": before})
     steps.report("record success")
     slot = write_slot(root, slot.with_state(GOOD))
-    if public is not None:
-        write_durably(root / TRUST, to_pem("PUBLIC KEY", PUBLIC_PREFIX + public))
     steps.report("remove old slots")
     prune_slots(root, keep)
     steps.report("done")
@@ -193,13 +199,15 @@ def finish_switch(root: Path, slot: Slot, steps: InstallSteps, keep: int, public
 def restore_previous(root: Path, slot: Slot, reason: str, steps: InstallSteps) -> NoReturn:
     """Replace a slot that failed after the switch by the one before it. Raises: InstallError, always."""
     slot = write_slot(root, slot.with_state(FAILED, reason))  # first: should the power fail now, the reason is known
-    previous = find_fallback(root, slot)
+    fallbacks = list_fallbacks(root, slot)
+    whole = (other for other in fallbacks if not find_damage(root, other))
+    previous = next(whole, fallbacks[0] if fallbacks else None)
     name = previous.name if previous else ""
     steps.report("switch back")
     switch_slot(root, name)
     append_event(root, "back", describe_slot(slot) | {"reason": reason, "to": name})
     steps.report("restart the service on the old slot")
-    with suppress(InstallError):  # the reason of the new slot's failure is the one to report
+    with suppress(EdgeSegError):  # the reason of the new slot's failure is the one to report
         steps.service.restart()
     remove_files(root, slot.name)
     raise InstallError(f"slot {slot.name}", reason, f"back on {name}" if name else "nothing else is installed")
@@ -207,24 +215,34 @@ def restore_previous(root: Path, slot: Slot, reason: str, steps: InstallSteps) -
 
 def finish_interrupted(root: Path, steps: InstallSteps) -> None:
     """Clean up after interrupted commands: finish a switch that was made, or undo it if the slot is not healthy."""
-    for slot in clean_up(root):
+    slots = clean_up(root)
+    clean_log(root)
+    for slot in slots:
         append_event(root, "failed", describe_slot(slot) | {"reason": slot.reason})
-    current = find_slot(root, read_current(root))
+    current = find_current(root)
     with suppress(InstallError):  # the old slot was restored, and the reason is in the record
         if current and current.state == TRIAL:
+            if damage := find_damage(root, current):  # the power failed
+                restore_previous(root, current, damage, steps)
             finish_switch(root, current, steps, keep=1)
         elif current and current.state == FAILED:
             restore_previous(root, current, current.reason, steps)
 
 
 def check_root(root: Path, steps: InstallSteps) -> Slot:
-    """Finish or undo what was interrupted, and return the current slot if it is healthy. Raises: InstallError."""
+    """Finish or undo what was interrupted; return the current slot if it is whole and healthy. Raises: InstallError."""
     require_root(root)
     with hold_lock(root / ".lock", BUSY, MAKE_ROOM):
         finish_interrupted(root, steps)
-        current = find_slot(root, read_current(root))
+        current = find_current(root)
         if current is None:
-            raise InstallError(str(root), "no slot is installed", "edge-deploy install KIT --root DIR --pub P")
+            raise InstallError(str(root), "no slot is installed", INSTALL)
+        steps.report("check the files")
+        current = judge_files(root, current)
+        if current.state == DAMAGED:
+            fix = "install its kit again, or go back with edge-deploy rollback"
+            raise InstallError(f"slot {current.name}", current.reason, fix)
+        steps.report("check the service")
         steps.service.check()
         return current
 
@@ -234,10 +252,14 @@ def roll_back(root: Path, reason: str, steps: InstallSteps) -> Slot:
     require_root(root)
     with hold_lock(root / ".lock", BUSY, MAKE_ROOM):
         finish_interrupted(root, steps)
-        current = find_slot(root, read_current(root))
-        previous = find_fallback(root, current) if current else None
+        current = find_current(root)
+        fallbacks = list_fallbacks(root, current) if current else []
+        steps.report("check the files")
+        damages = [(other, find_damage(root, other)) for other in fallbacks]
+        previous = next((other for other, damage in damages if not damage), None)
         if current is None or previous is None:
-            raise InstallError(str(root), "there is no other good slot to go back to", "install a kit")
+            others = "; ".join(f"{other.name} is damaged: {damage}" for other, damage in damages)
+            raise InstallError(str(root), others or "there is no other good slot to go back to", "install a kit")
         append_event(root, "rollback", describe_slot(current) | {"reason": reason, "to": previous.name})
         steps.report("switch")
         switch_slot(root, previous.name)
@@ -252,8 +274,12 @@ def roll_back(root: Path, reason: str, steps: InstallSteps) -> Slot:
 
 def require_root(root: Path) -> None:
     """Require a folder in which something was installed once. Raises: InstallError."""
-    if not (root / RECORDS).is_dir():
-        raise InstallError(str(root), "nothing is installed there", "edge-deploy install KIT --root DIR --pub P")
+    try:
+        (root / RECORDS).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InstallError(str(root), "nothing is installed there", INSTALL) from None
+    except OSError as error:
+        raise OutputError(str(root), error.strerror or str(error), RUN_AS_ROOT) from None
 
 
 def describe_slot(slot: Slot) -> dict[str, object]:

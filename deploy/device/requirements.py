@@ -1,4 +1,9 @@
-"""May a kit be installed here? Machine, Python, C library, version and disk space."""
+"""May a kit be installed here? Its key, machine, Python, C library, version and disk space.
+
+The key: ROOT/trust.pub is written before anything of the first accepted kit is unpacked or run, from the --pub that
+the operator gave. It stays if that kit fails a test or the power fails. With --change-key it is replaced when the kit
+of the new key has passed all tests and its service is healthy, by the key.pub in its slot.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,71 @@ import shutil
 import sys
 from pathlib import Path
 
+from deploy.files import list_names, write_durably
+from deploy.kit.keys import PUBLIC_PREFIX, find_fingerprint, read_public_key, to_pem
 from deploy.kit.manifest import Manifest, read_numbers
-from edge_runtime.errors import KitError
+from edge_runtime.errors import KitError, UsageError
 
-from .slots import Slot
+from .slots import SLOTS, Slot, find_folder, read_current, read_slots
 
 MARGIN_BYTES = 64 << 20  # for the virtual environment itself and the log
+TRUST, KEY = "trust.pub", "key.pub"  # of a root, of a slot
+CONFIRM = "--change-key, if the kits' maker has confirmed the key"
+
+
+def check_key(root: Path, public: bytes, change: bool) -> None:
+    """Require the key that this device trusts; without trust.pub, the one of all its slots. Raises: KitError."""
+    if change:
+        return
+    path, own = root / TRUST, find_fingerprint(public)
+    if os.path.lexists(path):
+        try:
+            trusted = read_public_key(path, follow=False)
+        except UsageError as error:
+            raise KitError(error.what, error.why, CONFIRM) from None
+        if trusted != public:
+            why = f"this device trusts the key {find_fingerprint(trusted)}, not {own}"
+            raise KitError("the kit", why, CONFIRM)
+    elif is_used(root) and (keys := list_keys(root)) != {own}:
+        known = f"the slots' key is {', '.join(sorted(keys))}, not {own}" if keys else "the slots have no record of one"
+        raise KitError("the kit", f"this device has lost the key that it trusts ({path}); {known}", CONFIRM)
+
+
+def is_used(root: Path) -> bool:
+    """Return whether a kit was accepted there once."""
+    return bool(read_slots(root) or list_names(root / SLOTS) or read_current(root))
+
+
+def list_keys(root: Path) -> set[str]:
+    """Return the fingerprints of the keys in all records."""
+    return {slot.key for slot in read_slots(root)}
+
+
+def store_first_key(root: Path, public: bytes) -> None:
+    """Store the key of a kit that is about to be installed, unless another one is or was accepted here."""
+    if not os.path.lexists(root / TRUST) and (not is_used(root) or list_keys(root) == {find_fingerprint(public)}):
+        write_durably(root / TRUST, to_pem("PUBLIC KEY", PUBLIC_PREFIX + public))
+
+
+def store_key_of(root: Path, slot: Slot) -> str | None:
+    """Trust the key of a slot that has passed all tests; return the fingerprint of the one before, None if it is it.
+
+    "" where there was none. A slot of an earlier installer has no key to store.
+    """
+    public = find_key(find_folder(root, slot.name) / KEY)
+    before = find_key(root / TRUST)
+    if public is None or public == before or find_fingerprint(public) != slot.key:
+        return None
+    write_durably(root / TRUST, to_pem("PUBLIC KEY", PUBLIC_PREFIX + public))
+    return find_fingerprint(before) if before else ""
+
+
+def find_key(path: Path) -> bytes | None:
+    """Return the public key in a file of a root; None where there is none that can be read."""
+    try:
+        return read_public_key(path, follow=False)
+    except UsageError:
+        return None
 
 
 def check_machine(manifest: Manifest) -> None:

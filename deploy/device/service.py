@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from deploy.files import RUN_AS_ROOT, read_json, read_regular, write_durably, write_json
 from deploy.kit.manifest import MODEL
 from deploy.kit.unit_files import UNIT, ServiceSettings, to_check_unit, to_loop, to_sysusers, to_tmpfiles, to_unit
 from edge_runtime.errors import InstallError, OutputError, UsageError
 
-from .durable import write_durably, write_json
 from .process import run_command
-from .slots import CURRENT, find_slot, read_current
+from .slots import CURRENT, INSTALL, Slot, find_current, read_current
 
 SETTINGS_FILE = "service.json"
 CHECK_UNIT = "edge-seg-check.service"
 UNITS, SYSUSERS, TMPFILES = Path("etc/systemd/system"), Path("etc/sysusers.d"), Path("etc/tmpfiles.d")
 TIMEOUT_S = 300
 OBSERVATION_S = 10.0  # for which a restarted service must stay active
+MAX_BYTES = 64 << 10  # of service.json and of a unit
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9._/+:@-]*[A-Za-z0-9._+:@-]")
 
 
@@ -77,11 +77,16 @@ def read_settings(root: Path) -> ServiceSettings | None:
     """Return the settings of the service; None if it was not set up. Raises: OutputError if the file is damaged."""
     path = root / SETTINGS_FILE
     try:
-        return ServiceSettings(**json.loads(path.read_bytes()))
+        settings = ServiceSettings(**read_json(path, MAX_BYTES, follow=False))
+        check_settings(settings)  # they become lines of a unit that root runs
+        return settings
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
-        raise OutputError(str(path), f"it is damaged ({error})", "run edge-deploy service again") from None
+    except PermissionError as error:
+        raise OutputError(str(path), error.strerror or str(error), RUN_AS_ROOT) from None
+    except (OSError, ValueError, TypeError, UsageError) as error:
+        why = f"it is damaged ({getattr(error, 'strerror', None) or error})"
+        raise OutputError(str(path), why, "run edge-deploy service again") from None
 
 
 def check_settings(settings: ServiceSettings) -> None:
@@ -103,11 +108,7 @@ def set_up_service(settings: ServiceSettings, system: Path = Path("/"), systemd:
     Without systemd, write ROOT/loop.sh only. Raises: OutputError, InstallError.
     """
     root = Path(settings.root)
-    current = read_current(root)
-    if not current:
-        raise UsageError(
-            f"--root {root}", "no kit is installed there", "edge-deploy install KIT --root DIR --pub P first"
-        )
+    require_current(root)
     write_json(root / SETTINGS_FILE, asdict(settings))
     if not (Path("/run/systemd/system").is_dir() if systemd is None else systemd):
         write_durably(root / "loop.sh", to_loop(settings).encode())
@@ -125,13 +126,28 @@ def set_up_service(settings: ServiceSettings, system: Path = Path("/"), systemd:
 
 def write_units(root: Path, settings: ServiceSettings, system: Path) -> bool:
     """Write the units with the current slot's memory limit; return whether that changed a file."""
-    slot = find_slot(root, read_current(root))
-    assert slot is not None
+    slot = require_current(root)
     texts = {UNIT: to_unit(settings, slot.memory_bytes), CHECK_UNIT: to_check_unit(settings)}
     changed = False
     for name, text in texts.items():
         path = system / UNITS / name
-        if not path.exists() or path.read_text("utf-8") != text:
+        if read_unit(path) != text.encode():
             write_durably(path, text.encode())
             changed = True
     return changed
+
+
+def read_unit(path: Path) -> bytes | None:
+    """Return a unit's text; None where there is none that can be read."""
+    try:
+        return read_regular(path, MAX_BYTES)
+    except OSError:
+        return None
+
+
+def require_current(root: Path) -> Slot:
+    """Return the current slot's record. Raises: UsageError if there is none."""
+    slot = find_current(root)
+    if slot is None:
+        raise UsageError(f"--root {root}", "no kit is installed there", f"{INSTALL} first")
+    return slot

@@ -8,7 +8,7 @@ from typing import Any
 
 from .audit_log import read_head
 from .service import read_settings
-from .slots import find_folder, read_current, read_slots
+from .slots import has_files, read_current, read_slots
 
 MEANINGS = {
     "installing": "its installation was interrupted; edge-deploy check removes it",
@@ -21,7 +21,7 @@ def read_status(root: Path) -> dict[str, Any]:
     current, head, settings = read_current(root), read_head(root), read_settings(root)
     slots = []
     for slot in read_slots(root):
-        files = find_folder(root, slot.name).is_dir()
+        files = has_files(root, slot.name)
         reason = slot.reason or MEANINGS.get(slot.state, "")
         slots.append(asdict(slot) | {"current": slot.name == current, "files": files, "reason": reason})
     return {

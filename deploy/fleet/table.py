@@ -12,15 +12,15 @@ from __future__ import annotations
 import csv
 import html
 import io
-import json
 import math
-import re
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from deploy.files import read_json, to_line
 from edge_runtime.errors import UsageError
 from evidence.document import escape_markdown, make_table
 
@@ -53,12 +53,23 @@ TITLES = ("device", "model", "version", "edge-seg", "slot", "since", "service", 
           "benchmark", "last failure", "trouble")  # fmt: skip
 
 
-DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)  # what reading a file may raise
+DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)  # what reading a file may raise
 
 
 def read_devices(folder: Path) -> list[Device]:
     """Return a row for each device of a folder, sorted by name. Raises: UsageError if there is none."""
-    found = sorted(path.parent for path in folder.glob("*/status.json"))
+    try:
+        found = sorted(path for path in folder.iterdir() if os.path.lexists(path / "status.json"))
+    except OSError as error:
+        raise UsageError(str(folder), error.strerror or str(error), "give the folder of the devices' files") from None
     if not found:
         why = "it has no DEVICE/status.json"
         raise UsageError(str(folder), why, "gather them with the playbook status.yml, or edge-deploy status --json")
@@ -70,21 +81,21 @@ def read_device(folder: Path) -> Device:
     try:
         status = read_facts(folder / "status.json")
         if status.get("error"):
-            return Device(folder.name, trouble=to_line(status["error"]))
-        row = describe_status(folder.name, status)
+            return Device(to_cell(folder.name), trouble=to_cell(status["error"]))
+        row = describe_status(to_cell(folder.name), status)
     except DAMAGED as error:
-        return Device(folder.name, trouble=to_line(f"its status.json is damaged ({type(error).__name__}: {error})"))
+        return Device(
+            to_cell(folder.name), trouble=to_cell(f"its status.json is damaged ({type(error).__name__}: {error})")
+        )
     try:
         return add_benchmark(row, folder / "result.json")
     except DAMAGED as error:
-        return replace(row, trouble=to_line(f"its result.json is damaged ({type(error).__name__}: {error})"))
+        return replace(row, trouble=to_cell(f"its result.json is damaged ({type(error).__name__}: {error})"))
 
 
 def read_facts(path: Path) -> dict[str, Any]:
     """Return a JSON object. Raises: OSError, ValueError."""
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"more than {MAX_BYTES >> 20} MB")
-    facts = json.loads(path.read_bytes())
+    facts = read_json(path, MAX_BYTES)
     if not isinstance(facts, dict):
         raise ValueError("it is not a JSON object")
     return facts
@@ -99,17 +110,17 @@ def describe_status(device: str, status: Mapping[str, Any]) -> Device:
     service = f"{health.get('state', '')}{': ' if health.get('why') else ''}{health.get('why', '')}"
     current = next((slot for slot in slots if slot["current"]), None)
     if current is None:
-        return Device(device, service=to_line(service), last_failure=to_line(failure), trouble="nothing is installed")
+        return Device(device, service=to_cell(service), last_failure=to_cell(failure), trouble="nothing is installed")
     return Device(
         device=device,
-        model=to_line(current["model_id"]),
-        version=to_line(current["model_version"]),
-        software=to_line(current["software"]),
-        slot=to_line(current["name"]),
-        since=to_line(current["since"]),
-        service=to_line(service),
+        model=to_cell(current["model_id"]),
+        version=to_cell(current["model_version"]),
+        software=to_cell(current["software"]),
+        slot=to_cell(current["name"]),
+        since=to_cell(current["since"]),
+        service=to_cell(service),
         test_ms=to_number(current["latency_ms"]),
-        last_failure=to_line(failure),
+        last_failure=to_cell(failure),
         trouble=find_trouble(current, health),
     )
 
@@ -117,8 +128,8 @@ def describe_status(device: str, status: Mapping[str, Any]) -> Device:
 def find_trouble(slot: Mapping[str, Any], health: Mapping[str, Any]) -> str:
     """Return what is wrong with the current slot or the service; "" if nothing is."""
     if slot["state"] != "good":
-        return to_line(slot["reason"] or f"its slot is {slot['state']}")
-    return "" if health.get("well", True) else to_line(f"its service is {health.get('state')}")
+        return to_cell(slot["reason"] or f"its slot is {slot['state']}")
+    return "" if health.get("well", True) else to_cell(f"its service is {health.get('state')}")
 
 
 def add_benchmark(row: Device, path: Path) -> Device:
@@ -127,12 +138,12 @@ def add_benchmark(row: Device, path: Path) -> Device:
     Slices per hour as in edge-bench's report: from file to written mask if that was measured, and the sustained rate if
     that is lower. `benchmark` names the validity, the subject, and "the model alone" for a rate of inference only.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return row
     result = read_facts(path)
     model = result["model"]
     if (str(model["id"]), str(model["version"])) != (row.model, row.version):
-        return replace(row, benchmark=to_line(f"of another model, {model['id']} {model['version']}"))
+        return replace(row, benchmark=to_cell(f"of another model, {model['id']} {model['version']}"))
     end_to_end, sustained = result.get("end_to_end") or {}, result.get("sustained") or {}
     key = find_subject(result["subjects"], end_to_end)
     if key is None:
@@ -147,7 +158,7 @@ def add_benchmark(row: Device, path: Path) -> Device:
         row,
         p50_ms=to_number(latency["p50_ms"]),
         slices_per_hour=None if per_second is None else 3600 * per_second,
-        benchmark=to_line(f"{result['validity']['status']}, {key}{'' if is_whole else ', the model alone'}"),
+        benchmark=to_cell(f"{result['validity']['status']}, {key}{'' if is_whole else ', the model alone'}"),
     )
 
 
@@ -158,9 +169,9 @@ def find_subject(subjects: Mapping[str, Any], end_to_end: Mapping[str, Any]) -> 
     return str(end_to_end["subject"]) if end_to_end.get("subject") in measured else next(iter(own), None)
 
 
-def to_line(value: Any) -> str:
+def to_cell(value: Any) -> str:
     """Return any value as one short line without control characters."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\s]+", " ", str(value)).strip()[:MAX_TEXT]
+    return to_line(value)[:MAX_TEXT]
 
 
 def to_number(value: Any) -> float | None:

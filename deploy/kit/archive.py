@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
 
+from deploy.files import open_regular
 from edge_runtime.errors import KitError
 
 from .ed25519 import check_signature
@@ -89,9 +89,7 @@ def read_kit(path: Path, public: bytes, open_sink: OpenSink = lambda entry: None
     """
     what = f"the kit {path}"
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # a pipe would wait
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise KitError(what, "it is not a regular file")
+        with open_regular(path) as file:
             text = read_manifest_text(file, what)
             signature = read_member(file, what, SIGNATURE, 64)
             if not check_signature(public, text, signature):

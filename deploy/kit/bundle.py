@@ -9,19 +9,21 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.files import read_regular
 from deploy.installer import NAME, build_installer
 from edge_runtime.contract.fields import Contract
 from edge_runtime.contract.tail import read_contract
-from edge_runtime.errors import OutputError, UsageError
+from edge_runtime.errors import ModelError, OutputError, UsageError
 from edge_runtime.system.files import open_atomic
 
 from . import unit_files
 from .archive import MANIFEST, SIGNATURE, write_archive
 from .keys import sign
-from .manifest import LOCK, MODEL, SBOM, WHEELS, Entry, Manifest, check_entries, to_json
+from .manifest import LOCK, MAX_TOTAL, MODEL, SBOM, WHEELS, Entry, Manifest, check_entries, to_json
+from .own_wheel import make_own_wheel
 from .sbom import to_sbom
 from .targets import Target
-from .wheels import PROJECT, Wheel, build_project, gather_wheels, read_licences, read_lock, read_wheel, to_lock
+from .wheels import PROJECT, Wheel, gather_wheels, read_licences, read_lock, read_wheel, to_lock
 
 INSTALLED_RATIO = 1.4  # installed files with their byte code, to the unpacked files of the wheels
 
@@ -32,8 +34,9 @@ Contents = dict[str, bytes | Path]  # by the path in the kit: bytes, or a file t
 class KitOptions:
     """What a kit is made of.
 
-    wheel: the project's own; None: build it from the sources. wheels: a folder with the others; None: the package
-    index. lock: an earlier kit's, whose versions are used. include_wheels: whether the dependencies are in the kit.
+    wheel: the project's own; None: from the sources, or from the installed files. wheels: a folder with the others;
+    None: the package index. lock: an earlier kit's, whose versions are used. include_wheels: whether the dependencies
+    are in the kit.
     """
 
     model: Path
@@ -61,10 +64,10 @@ def make_kit(options: KitOptions) -> Manifest:
         raise OutputError(str(options.out), f"there is no folder {options.out.parent}", "make it or choose another -o")
     contract = read_contract(options.model, verify=True)
     sign(options.key, b"")  # an unusable key is reported before the wheels are downloaded
-    model = options.model.read_bytes()
+    model = read_model(options.model)
     with tempfile.TemporaryDirectory(prefix="edge-deploy-") as name:
         folder = Path(name)
-        project = read_wheel(options.wheel or build_project(folder))
+        project = read_wheel(options.wheel or make_own_wheel(folder))
         if project.name != PROJECT:
             raise UsageError(str(project.path), f"it is a wheel of {project.name}", f"give {PROJECT}'s own wheel")
         (folder / "found").mkdir()
@@ -76,6 +79,14 @@ def make_kit(options: KitOptions) -> Manifest:
         signature, _ = sign(options.key, text)
         write_kit(options.out, {MANIFEST: text, SIGNATURE: signature, **contents})
     return manifest
+
+
+def read_model(path: Path) -> bytes:
+    """Return a model's bytes. Raises: ModelError."""
+    try:
+        return read_regular(path, MAX_TOTAL)
+    except OSError as error:
+        raise ModelError(str(path), error.strerror or str(error), "give a .tflite file") from None
 
 
 def collect_contents(options: KitOptions, contract: Contract, model: bytes, wheels: list[Wheel]) -> Contents:

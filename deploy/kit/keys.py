@@ -7,6 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from deploy.files import open_regular
 from edge_runtime.errors import EdgeSegError, OutputError, UsageError
 
 PUBLIC_PREFIX = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo of an Ed25519 key, before its 32 bytes
@@ -43,16 +44,13 @@ def sign(path: Path, message: bytes) -> tuple[bytes, bytes]:
     except ImportError:
         raise EdgeSegError("--key", "signing needs the cryptography package", INSTALL_EXTRA) from None
 
-    data = read_pem(path, "PRIVATE KEY", SECRET_PREFIX)
-    if path.stat().st_mode & 0o077:
-        raise UsageError(f"the key {path}", "others than its owner may read it", f"chmod 600 {path}")
-    secret = Ed25519PrivateKey.from_private_bytes(data)
+    secret = Ed25519PrivateKey.from_private_bytes(read_pem(path, "PRIVATE KEY", SECRET_PREFIX, secret=True))
     return secret.sign(message), secret.public_key().public_bytes_raw()
 
 
-def read_public_key(path: Path) -> bytes:
-    """Return the 32 bytes of a public key file. Raises: UsageError."""
-    return read_pem(path, "PUBLIC KEY", PUBLIC_PREFIX)
+def read_public_key(path: Path, follow: bool = True) -> bytes:
+    """Return the 32 bytes of a public key file; not `follow`: not of what a link leads to. Raises: UsageError."""
+    return read_pem(path, "PUBLIC KEY", PUBLIC_PREFIX, follow)
 
 
 def find_fingerprint(public: bytes) -> str:
@@ -65,13 +63,16 @@ def to_pem(label: str, data: bytes) -> bytes:
     return f"-----BEGIN {label}-----\n{base64.b64encode(data).decode()}\n-----END {label}-----\n".encode()
 
 
-def read_pem(path: Path, label: str, prefix: bytes) -> bytes:
-    """Return the 32 bytes that follow `prefix` in a PEM file of one block. Raises: UsageError."""
+def read_pem(path: Path, label: str, prefix: bytes, follow: bool = True, secret: bool = False) -> bytes:
+    """Return the 32 bytes that follow `prefix` in a PEM file of one block. Raises: UsageError.
+
+    follow: whether through a symbolic link. secret: others than its owner must not be able to read it.
+    """
     other = {"PUBLIC KEY": "PRIVATE KEY", "PRIVATE KEY": "PUBLIC KEY"}[label]
     what, fix = f"the key {path}", "make a pair with edge-deploy keygen -o PATH"
     try:
-        with path.open("rb") as file:
-            text = file.read(10_000)
+        with open_regular(path, follow) as file:
+            text, mode = file.read(10_000), os.fstat(file.fileno()).st_mode
     except OSError as error:
         raise UsageError(what, error.strerror or str(error), fix) from None
     if f"BEGIN {other}".encode() in text:
@@ -85,6 +86,8 @@ def read_pem(path: Path, label: str, prefix: bytes) -> bytes:
         data = b""
     if not data.startswith(prefix) or len(data) != len(prefix) + 32:
         raise UsageError(what, f"it is not an Ed25519 {label.lower()} in PEM", fix)
+    if secret and mode & 0o077:
+        raise UsageError(what, "others than its owner may read it", f"chmod 600 {path}")
     return data[len(prefix) :]
 
 

@@ -13,6 +13,8 @@ FORMAT = "edge-seg-kit/1"
 MAX_BYTES = 1 << 20  # of the manifest
 MAX_FILES = 2000
 MAX_TOTAL = 4 << 30  # of all files; the largest kit seen has 0.2 GB
+MAX_TEXT = 200  # characters of one field
+MAX_NUMBER = 1 << 62
 PATH_PART = r"[A-Za-z0-9_][A-Za-z0-9_.+!-]*"
 PATH = re.compile(rf"{PATH_PART}(/{PATH_PART})*")
 LOCK, MODEL, SBOM, WHEELS = "lock.txt", "model.tflite", "sbom.cdx.json", "wheels"
@@ -95,7 +97,7 @@ def from_json(text: bytes) -> Manifest:
         entries = tuple(Entry(**entry) for entry in values.pop("files"))
         manifest = Manifest(**values, files=entries)
         canonical = to_json(manifest) == text
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         _refuse(f"its manifest is malformed ({error})")
     if not canonical:
         _refuse("its manifest is not canonical")
@@ -111,8 +113,18 @@ FIELD_TYPES: dict[str, Any] = {
 }
 
 
+def check_value(name: str, value: Any) -> None:
+    """Refuse texts that are not one short line, which a terminal could interpret, and numbers out of range."""
+    if isinstance(value, str) and (len(value) > MAX_TEXT or not value.isprintable()):
+        _refuse(f"its manifest's field {name!r} is no short line of printable text")
+    if isinstance(value, int | float) and not 0 <= value < MAX_NUMBER:
+        _refuse(f"its manifest's field {name!r} is out of range")
+
+
 def check_entries(manifest: Manifest) -> None:
     """Refuse paths out of the kit, files named twice, and too many or too large files. Raises: KitError."""
+    for field in fields(manifest):
+        check_value(field.name, getattr(manifest, field.name))
     seen: set[str] = set()
     for entry in manifest.files:
         if not isinstance(entry.path, str) or not PATH.fullmatch(entry.path) or len(entry.path) > 200:

@@ -134,6 +134,9 @@ ConditionPathExists={settings.root}/current
 
 [Service]
 Type=oneshot
+# It reads all files of the slot: the service's own reads come first.
+IOSchedulingPriority=7
+Nice=10
 ExecStart={settings.root}/current/venv/bin/edge-deploy check --root {settings.root}
 
 [Install]

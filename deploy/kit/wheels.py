@@ -5,14 +5,15 @@ from __future__ import annotations
 import email.message
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.files import open_regular, read_regular
 from edge_runtime.errors import EdgeSegError, UsageError
 from edge_runtime.system.files import hash_file
 
@@ -20,11 +21,13 @@ from .targets import Target, list_platforms, list_tags
 
 PROJECT = "edge-seg"
 LICENCE_NAME = re.compile(r"(licen[cs]e|copying|notice|authors)", re.I)
-MAX_LICENCE_BYTES = 4 << 20
-DATE = "315532800"  # 1980-01-01: the date of the files in the wheel
+METADATA_NAME = re.compile(r"[^/]+\.dist-info/METADATA")
+MAX_LICENCE_BYTES = 4 << 20  # of its metadata too
+MAX_LOCK_BYTES = 1 << 20
+MAKE_WHEEL = "python -m build --wheel makes one"
+BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)  # encrypted, unknown compression too
 PIP_TIMEOUT_S = 1800
 MAX_ROUNDS = 5
-NOT_SOURCES = (".*", "*.egg-info", "__pycache__", "build", "dist", "demo", "runs", "docs", "tests")  # at any depth
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,20 @@ class Wheel:
 def read_wheel(path: Path) -> Wheel:
     """Return the metadata of a wheel. Raises: UsageError if it is not a wheel."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
-            metadata = email.message_from_bytes(archive.read(name))
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            item = next(item for item in archive.infolist() if METADATA_NAME.fullmatch(item.filename))
+            if item.file_size > MAX_LICENCE_BYTES:
+                raise ValueError(f"its metadata has {item.file_size} bytes")
+            metadata = email.message_from_bytes(archive.read(item))
             unpacked = sum(item.file_size for item in archive.infolist())
+        if not metadata["Name"] or not metadata["Version"]:
+            raise ValueError("its metadata has no name and version")
         pythons, abis, platforms = path.name.removesuffix(".whl").split("-")[-3:]
-    except (OSError, zipfile.BadZipFile, StopIteration, ValueError) as error:
-        raise UsageError(str(path), f"it is not a wheel ({error})", "python -m build --wheel makes one") from None
+    except StopIteration:
+        raise UsageError(str(path), "it is not a wheel: it has no metadata", MAKE_WHEEL) from None
+    except (OSError, *BAD_ARCHIVE) as error:
+        why = f"it is not a wheel ({getattr(error, 'strerror', None) or error})"
+        raise UsageError(str(path), why, MAKE_WHEEL) from None
     tags = {f"{a}-{b}-{c}" for a in pythons.split(".") for b in abis.split(".") for c in platforms.split(".")}
     return Wheel(
         path=path,
@@ -86,19 +96,6 @@ def read_licences(wheel: Wheel) -> dict[str, bytes]:
                 plain = re.sub(r"[^A-Za-z0-9._-]+", "_", "_".join(parts[1:] or parts)).lstrip(".-")
                 found[plain[-100:].lstrip(".-")] = archive.read(item)
     return found
-
-
-def build_project(folder: Path) -> Path:
-    """Build the project's own wheel from its sources into `folder`; return its path. Raises: EdgeSegError."""
-    source = Path(__file__).parents[2]
-    if not (source / "pyproject.toml").is_file():
-        why = "this edge-seg is installed without its sources"
-        raise UsageError("the project's wheel", why, "give --wheel FILE")
-    copy = folder / "source"  # a build leaves files behind, and would include those of an earlier one
-    shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*NOT_SOURCES))
-    environment = os.environ | {"SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", DATE)}
-    run_pip("the project's wheel", ["wheel", "--no-deps", "--wheel-dir", str(folder), str(copy)], environment)
-    return next(folder.glob("edge_seg-*.whl"))
 
 
 def gather_wheels(
@@ -167,14 +164,15 @@ def run_pip(what: str, command: Sequence[str], environment: Mapping[str, str]) -
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
         why = errors[-1].removeprefix("ERROR:").strip() if errors else f"pip ended with {done.returncode}"
-        raise EdgeSegError(what, why, "check the network, or give a folder of wheels with --wheels")
+        fix = "check the network, or give a folder of wheels with --wheels"
+        raise EdgeSegError(what, why, f"{sys.executable} -m ensurepip" if why.endswith("No module named pip") else fix)
 
 
 def resolve_requirements(project: Wheel, wheels: Mapping[str, Wheel], target: Target) -> tuple[list[Wheel], list[str]]:
     """Return the wheels that the project requires on the target, and the requirements that no wheel fulfils."""
     try:
         from packaging.markers import Marker
-        from packaging.requirements import Requirement
+        from packaging.requirements import InvalidRequirement, Requirement
     except ImportError:
         raise EdgeSegError("bundle", "it needs the packaging package", "pip install 'edge-seg[deploy]'") from None
 
@@ -183,13 +181,19 @@ def resolve_requirements(project: Wheel, wheels: Mapping[str, Wheel], target: Ta
     def applies(marker: Marker | None, extras: frozenset[str]) -> bool:
         return marker is None or any(marker.evaluate(environment | {"extra": extra}) for extra in extras or {""})
 
+    def parse_requirement(wheel: Wheel, text: str) -> Requirement:
+        try:
+            return Requirement(text)
+        except InvalidRequirement:
+            raise EdgeSegError(wheel.path.name, f"its requirement {text!r} cannot be read", MAKE_WHEEL) from None
+
     found, missing = {project.name: project}, []
     queue: list[tuple[Wheel, frozenset[str]]] = [(project, frozenset())]
     seen = set(queue)
     while queue:
         wheel, extras = queue.pop()
         for text in wheel.requires:
-            requirement = Requirement(text)
+            requirement = parse_requirement(wheel, text)
             if not applies(requirement.marker, extras):
                 continue
             other = wheels.get(re.sub(r"[-_.]+", "-", requirement.name).lower())
@@ -231,9 +235,10 @@ def read_lock(path: Path) -> dict[str, tuple[str, str]]:
     """Return {name: (version, sha256)} of a kit's lock, without the project itself. Raises: UsageError."""
     found = {}
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = read_regular(path, MAX_LOCK_BYTES).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(str(path), f"it cannot be read ({error})", "give a kit's lock.txt") from None
+        why = f"it cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise UsageError(str(path), why, "give a kit's lock.txt") from None
     for line in lines:
         match = re.fullmatch(r"([a-z0-9-]+)==(\S+) --hash=sha256:([0-9a-f]{64})", line)
         if match is None:

@@ -4,82 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kits import make_model, write_small_kit
+from devices import copy_device, in_child, is_whole, make_steps
+from kits import write_small_kit
 
 import deploy.device.install
 import deploy.device.slots
 from deploy.device.audit_log import LOG, verify_log
-from deploy.device.install import TRUST, InstallOptions, InstallSteps, check_root, install_kit, roll_back
-from deploy.device.slots import FAILED, GOOD, LEFT, TRIAL, clean_up, find_slot, read_current, read_slots, write_slot
+from deploy.device.install import InstallOptions, check_root, install_kit, roll_back
+from deploy.device.requirements import TRUST
+from deploy.device.slots import FAILED, GOOD, LEFT, TRIAL, read_current, read_slots, write_slot
 from deploy.device.status import format_status, read_status
 from deploy.kit.keys import make_keys, read_public_key
-from deploy.kit.manifest import MODEL, Manifest
+from deploy.kit.manifest import Manifest
 from edge_runtime.errors import InstallError, KitError, OutputError
-
-
-@dataclass
-class FakeService:
-    """A service that records its restarts, and is unhealthy on the slots of some versions."""
-
-    root: Path
-    unhealthy: set[str] = field(default_factory=set)
-    restarts: list[str] = field(default_factory=list)
-
-    def restart(self) -> None:
-        self.restarts.append(read_current(self.root))
-
-    def check(self) -> None:
-        slot = find_slot(self.root, read_current(self.root))
-        if slot is None or slot.model_version in self.unhealthy:
-            raise InstallError("the service", "it is failed 10 s after its start", "journalctl")
-
-
-def build(slot: Path, manifest: Manifest) -> None:
-    """Replaces pip: one file instead of the environment."""
-    (slot / "venv").mkdir()
-    (slot / "venv/version").write_text(manifest.model_version)
-
-
-def make_steps(
-    root: Path, report: Callable[[str], None] = lambda name: None, unhealthy: str = "", **calls: Any
-) -> InstallSteps:
-    fakes: dict[str, Any] = {"build": build, "test": lambda slot, manifest: 5.0}
-    return InstallSteps(FakeService(root, {unhealthy}), report, **fakes | calls)
-
-
-def is_whole(root: Path, version: str) -> bool:
-    """Return whether the current slot is that version's, with all of its files."""
-    slot = root / "current"
-    return (slot / "venv/version").read_text() == version and (slot / "kit" / MODEL).read_bytes() == make_model(version)
-
-
-@pytest.fixture(autouse=True)
-def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files of a test need not survive a power cut."""
-    monkeypatch.setattr(os, "sync", lambda: None)
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
-@pytest.fixture
-def root(tmp_path: Path, key: Path, public: bytes) -> Path:
-    """A device on which version 1 runs."""
-    root = tmp_path / "device"
-    install_kit(write_small_kit(tmp_path / "1.kit", key, "1"), root, public, make_steps(root))
-    return root
-
-
-@pytest.fixture
-def second(tmp_path: Path, key: Path) -> Path:
-    return write_small_kit(tmp_path / "2.kit", key, "2")
 
 
 def test_a_kit_becomes_current(root: Path, second: Path, public: bytes) -> None:
@@ -274,18 +218,6 @@ def test_a_kit_replaced_between_check_and_use_is_refused(
 # --- faults ------------------------------------------------------------------------------------------------------
 
 
-def in_child(work: Callable[[], object]) -> int:
-    """Run something in a forked process; return how that ended, as os.waitstatus_to_exitcode says."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def list_step_names(root: Path, kit: Path, public: bytes, unhealthy: str) -> list[str]:
     """Return the names of an installation's steps, in order."""
     names: list[str] = []
@@ -294,10 +226,6 @@ def list_step_names(root: Path, kit: Path, public: bytes, unhealthy: str) -> lis
     except InstallError:
         assert unhealthy
     return names
-
-
-def copy_device(root: Path, to: Path) -> Path:
-    return Path(shutil.copytree(root, to, symlinks=True))
 
 
 def assert_it_works(root: Path, second: Path, public: bytes, unhealthy: str = "") -> None:
@@ -372,9 +300,11 @@ def test_leftover_files_are_removed(root: Path) -> None:
     """The next command removes a folder without a record, half-written files and an unused link."""
     (root / "slots/0009-x/kit").mkdir(parents=True)
     (root / "records/.new-abc").touch()
+    (root / "audit/.tmp-edge-seg-1-a").touch()
     (root / ".current.new").symlink_to("slots/0009-x")
-    clean_up(root)
+    check_root(root, make_steps(root))
     assert [path.name for path in (root / "slots").iterdir()] == ["0001-1.0_1"]
+    assert not list(root.rglob(".tmp-edge-seg-*"))
     assert not (root / "records/.new-abc").exists() and not (root / ".current.new").is_symlink()
 
 

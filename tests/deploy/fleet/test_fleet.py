@@ -211,6 +211,29 @@ def test_a_service_is_judged_by_its_health(
         assert judge()[1]["state"] == "loop"
 
 
+@pytest.mark.parametrize("file", ["service.json", "health.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "deep", "large"])
+def test_a_hostile_health_file_is_not_healthy(tmp_path: Path, file: str, kind: str) -> None:
+    """A pipe or a device that the service's user put there is not waited for; the answer is one JSON object."""
+    (tmp_path / "service.json").write_text(json.dumps({"out": str(tmp_path)}))
+    (tmp_path / "health.json").write_text('{"state": "idle"}')
+    path = tmp_path / file
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_text("[" * (100_000 if kind == "deep" else 9_000_000))
+    command = [sys.executable, "-I", HEALTH, tmp_path, "3600"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    found = json.loads(ran.stdout)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert not found["well"] and found["state"] == "unknown"
+
+
 def test_the_playbook_is_in_the_wheel() -> None:
     """Each of its files is in the wheel's list, and its folders are among the packages whose data is included."""
     files = list_files()

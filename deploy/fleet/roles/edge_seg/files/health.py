@@ -7,11 +7,14 @@ is neither blocked nor stopped. The loop for systems without systemd writes no h
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+MAX_BYTES = 1 << 20
 HEALTHY = ("starting", "idle", "busy")
 
 
@@ -21,17 +24,26 @@ def check_health(root: Path, seconds: float) -> dict[str, Any]:
         setting = root / "service.json"
         if not setting.exists():
             return {"well": True, "state": "none", "why": "no service was set up"}
-        path = Path(json.loads(setting.read_bytes())["out"]) / "health.json"
+        path = Path(read_facts(setting)[0]["out"]) / "health.json"
         if not path.exists() and (root / "loop.sh").exists():
             return {"well": True, "state": "loop", "why": "the loop without systemd writes no health.json"}
-        age = time.time() - path.stat().st_mtime
-        health = json.loads(path.read_bytes())
+        health, written = read_facts(path)
+        age = time.time() - written
         state, why = str(health["state"]), health.get("error")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return {"well": False, "state": "unknown", "why": f"{type(error).__name__}: {error}"[:300]}
     if age > seconds:
         return {"well": False, "state": "gone", "why": f"its health.json is {age:.0f} s old, {seconds:g} s at most"}
     return {"well": state in HEALTHY, "state": state[:40], "why": str(why)[:300] if why else ""}
+
+
+def read_facts(path: Path) -> tuple[Any, float]:
+    """Return the JSON in a regular file, and when it was written; no pipe or device is waited for."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError(f"{path} is not a regular file")
+        return json.loads(file.read(MAX_BYTES)), facts.st_mtime
 
 
 if __name__ == "__main__":
