@@ -36,7 +36,7 @@ from stick import make_stick  # noqa: E402
 
 CHECKS = ("make", "masks", "sandbox", "watchdog", "rollback", "starts", "cut-update", "cut-install", "cut-segment")
 SLICES = 150
-INSTALL_S = 300.0  # of one installation, within which its power is cut
+INSTALL_S, IMAGE_S = 300.0, 12.0  # of one installation and of one image there: the power is cut within them
 
 
 def main() -> int:
@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("checks", nargs="+", choices=CHECKS)
     parser.add_argument("--cuts", type=int, default=10)
     parser.add_argument("--install-s", type=float, default=INSTALL_S, help="seconds that an installation takes there")
+    parser.add_argument("--image-s", type=float, default=IMAGE_S, help="the same, an image")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wheels", type=Path, help="the dependencies' wheels (default: downloaded)")
     args = parser.parse_args()
@@ -84,7 +85,7 @@ def run_checks(machine: Machine, args: argparse.Namespace) -> None:
         "starts": [lambda: check_starts(machine)],
         "cut-update": [lambda: cut_bad_update(machine)],
         "cut-install": [lambda: cut_installing(machine, args.cuts, args.install_s, rng)],
-        "cut-segment": [lambda: cut_segmenting(machine, refer(), args.cuts, rng)],
+        "cut-segment": [lambda: cut_segmenting(machine, refer(), args.cuts, args.image_s, rng)],
     }
     for check in args.checks:
         for step in steps[check]:

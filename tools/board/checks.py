@@ -53,8 +53,8 @@ def check_masks(machine: Machine, reference: Reference) -> str:
 def check_sandbox(machine: Machine) -> str:
     """Try what the unit must refuse, in the unit's sandbox, and outside of it, where it must work."""
     probe = (Path(__file__).parent / "probe.py").read_text()
-    machine.run("cat >/usr/local/lib/probe.py", stdin=probe)
-    start = f"{SLOTS}/current/venv/bin/python -I /usr/local/lib/probe.py"
+    machine.run("cat >/usr/local/sbin/probe.py", stdin=probe)
+    start = f"{SLOTS}/current/venv/bin/python -I /usr/local/sbin/probe.py"
     machine.run(
         f"sed -e 's|^ExecStart=.*|ExecStart={start} {OUT}/probe.json|' -e 's/^Type=.*/Type=oneshot/' "
         f"-e '/^ExecStopPost/d' -e '/^Restart/d' -e '/^Watchdog/d' "

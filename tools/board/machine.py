@@ -52,12 +52,11 @@ class Machine:
             "-serial", f"file:{self.folder / 'console.log'}", "-monitor", "none",
         ]  # fmt: skip
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        while not address.exists():
+        self.port = socket.socket(socket.AF_UNIX)
+        while self.port.connect_ex(str(address)):
             if self.process.poll() is not None or time.monotonic() - started > BOOT_S:
                 raise BoardError("qemu did not start")
             time.sleep(0.05)
-        self.port = socket.socket(socket.AF_UNIX)
-        self.port.connect(str(address))
         threading.Thread(target=self.listen, args=(self.port,), daemon=True).start()
         try:
             self.booted.get(timeout=BOOT_S)
