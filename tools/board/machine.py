@@ -18,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-BOOT_S = 300
+BOOT_S = 900
+POLL_S = 3.0  # a command costs the emulated processor a second
 
 
 class BoardError(Exception):
@@ -111,7 +112,7 @@ class Machine:
                 return output, time.monotonic() - started
             if time.monotonic() - started > timeout_s:
                 raise BoardError(f"not as wanted after {timeout_s:g} s: {command}\n{output}")
-            time.sleep(0.5)
+            time.sleep(POLL_S)
 
     def cut(self) -> None:
         """Take its power: SIGKILL."""
