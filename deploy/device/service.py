@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,6 +45,9 @@ class Service:
             return
         if write_units(self.root, settings, self.system):
             run_command("systemctl daemon-reload", ["systemctl", "daemon-reload"], TIMEOUT_S)
+        # Starts before this one must not count: at the unit's limit systemd would refuse the old slot after a bad one.
+        with suppress(InstallError):  # a unit that systemd has forgotten has no count
+            run_command("systemctl reset-failed", ["systemctl", "reset-failed", UNIT], TIMEOUT_S)
         run_command("the service", ["systemctl", "restart", UNIT], TIMEOUT_S)
 
     def check(self) -> None:

@@ -102,10 +102,11 @@ def test_an_update_restarts_the_service_on_the_new_slot(device: Device) -> None:
     device.read_log()
     device.install("2", memory=1 << 29)
     show = "show edge-seg.service -p ActiveState,Result,NRestarts"
-    assert device.read_log() == ["daemon-reload", "restart edge-seg.service", show, show]
+    restart = ["reset-failed edge-seg.service", "restart edge-seg.service"]
+    assert device.read_log() == ["daemon-reload", *restart, show, show]
     assert f"MemoryMax={1 << 29}" in (device.system / UNITS / UNIT).read_text()
     device.install("3", memory=1 << 29)
-    assert device.read_log()[0] == "restart edge-seg.service"
+    assert device.read_log()[:2] == restart
 
 
 @pytest.mark.parametrize("how", ["does not start", "dies", "restarts"])
@@ -125,7 +126,10 @@ def test_a_service_that_fails_brings_the_old_slot_back(device: Device, how: str)
     with pytest.raises(InstallError, match=r"back on 0001-1\.0_1"):
         device.install("2", sleep)
     assert read_current(device.root) == "0001-1.0_1" and "the service: it" in read_slots(device.root)[-1].reason
-    assert device.read_log().count("restart edge-seg.service") == 2
+    log = device.read_log()
+    restarts = [number for number, line in enumerate(log) if line == "restart edge-seg.service"]
+    # Otherwise systemd refuses the old slot's start too, once the unit's StartLimitBurst is reached.
+    assert len(restarts) == 2 and {log[number - 1] for number in restarts} == {"reset-failed edge-seg.service"}
 
 
 def test_without_a_slot_the_service_is_stopped(device: Device) -> None:

@@ -1,0 +1,137 @@
+"""How is an emulated arm64 machine started, spoken to, and cut from its power?
+
+qemu-system-aarch64 with a Cortex-A76, two cores and 2 GB, TCG: its seconds are not a Pi's. Commands go over a virtio
+port to agent.py. There is no network. `cut` kills qemu: what the board had not written to its disk is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import shlex
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+BOOT_S = 900
+POLL_S = 3.0  # a command costs the emulated processor a second
+
+
+class BoardError(Exception):
+    """The board does not do what it has to."""
+
+
+class Machine:
+    """The machine whose disk, kernel and initrd are in a folder; see make_image."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.disk = folder, folder / "disk.img"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.answers: dict[str, queue.Queue[dict[str, Any]]] = {}
+        self.booted: queue.Queue[str] = queue.Queue()
+        self.count = 0
+
+    def boot(self) -> float:
+        """Start it; return the seconds until its agent answered. Raises: BoardError."""
+        address, started = self.folder / "port", time.monotonic()
+        address.unlink(missing_ok=True)
+        self.booted, self.answers = queue.Queue(), {}
+        command = [
+            "nice", "-n", "19", "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a76", "-smp", "2", "-m", "2048",
+            "-accel", "tcg,thread=multi", "-display", "none", "-nic", "none", "-no-reboot",
+            "-kernel", str(self.folder / "kernel"), "-initrd", str(self.folder / "initrd"),
+            "-append", "console=ttyAMA0 root=/dev/vda ro loglevel=4 systemd.show_status=no panic=-1",
+            "-drive", f"file={self.disk},format=raw,if=none,id=disk,cache=writeback",
+            "-device", "virtio-blk-device,drive=disk",
+            "-chardev", f"socket,id=port,path={address},server=on,wait=off",
+            "-device", "virtio-serial-device", "-device", "virtserialport,chardev=port,name=board",
+            "-serial", f"file:{self.folder / 'console.log'}", "-monitor", "none",
+        ]  # fmt: skip
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        self.port = socket.socket(socket.AF_UNIX)
+        while self.port.connect_ex(str(address)):
+            if self.process.poll() is not None or time.monotonic() - started > BOOT_S:
+                raise BoardError("qemu did not start")
+            time.sleep(0.05)
+        threading.Thread(target=self.listen, args=(self.port,), daemon=True).start()
+        try:
+            self.booted.get(timeout=BOOT_S)
+        except queue.Empty:
+            raise BoardError(f"it did not boot in {BOOT_S} s: {self.folder / 'console.log'}") from None
+        return time.monotonic() - started
+
+    def listen(self, port: socket.socket) -> None:
+        """Hand each of the agent's lines to whoever waits for it."""
+        with suppress(OSError), port.makefile("rb") as lines:
+            for line in lines:
+                message = json.loads(line)
+                if "boot" in message:
+                    self.booted.put(message["boot"])
+                elif message["id"] in self.answers:
+                    self.answers[message["id"]].put(message)
+
+    def start(self, command: str, stdin: str = "") -> str:
+        """Start a shell command there; return the number to `wait` for."""
+        self.count += 1
+        number = str(self.count)
+        self.answers[number] = queue.Queue()
+        self.port.sendall(json.dumps({"id": number, "run": command, "stdin": stdin}).encode() + b"\n")
+        return number
+
+    def wait(self, number: str, timeout_s: float, see: Callable[[str], object] = lambda line: None) -> tuple[int, str]:
+        """Return a command's exit status and output; `see` gets each line when it comes. Raises: BoardError."""
+        end, lines = time.monotonic() + timeout_s, []
+        while True:
+            try:
+                message = self.answers[number].get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                raise BoardError(f"no end after {timeout_s:g} s: {lines[-5:]}") from None
+            if "status" in message:
+                return message["status"], "\n".join(lines)
+            lines.append(message["line"])
+            see(message["line"])
+
+    def run(self, command: str, stdin: str = "", timeout_s: float = 300, expect: int | None = 0) -> str:
+        """Run a shell command there and return its output. Raises: BoardError if its exit status is another."""
+        status, output = self.wait(self.start(command, stdin), timeout_s)
+        if expect is not None and status != expect:
+            raise BoardError(f"exit status {status} instead of {expect}: {command}\n{output}")
+        return output
+
+    def until(self, command: str, timeout_s: float, wanted: Callable[[str], bool] = bool) -> tuple[str, float]:
+        """Repeat a command until its output is as wanted; return it and the seconds. Raises: BoardError."""
+        started = time.monotonic()
+        while True:
+            output = self.run(command, expect=None)
+            if wanted(output):
+                return output, time.monotonic() - started
+            if time.monotonic() - started > timeout_s:
+                raise BoardError(f"not as wanted after {timeout_s:g} s: {command}\n{output}")
+            time.sleep(POLL_S)
+
+    def cut(self) -> None:
+        """Take its power: SIGKILL."""
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+        self.port.close()
+
+    def shut_down(self) -> None:
+        """Shut it down as its owner would. Raises: BoardError if it does not end."""
+        assert self.process
+        self.start("systemctl poweroff")
+        try:
+            self.process.wait(timeout=BOOT_S)
+        except subprocess.TimeoutExpired:
+            raise BoardError("it does not shut down") from None
+        self.port.close()
+
+
+def quote(*words: object) -> str:
+    """Return words as a shell command."""
+    return shlex.join(map(str, words))
