@@ -142,13 +142,10 @@ def run(args: argparse.Namespace) -> int:
             raise
         why = "this is the device's installer, which makes no kits"
         raise UsageError(args.command, why, "use edge-deploy of edge-seg") from None
-    except (
-        OSError
-    ) as error:  # of a path that no one had reason to expect: a folder that may not be entered, a full disk
-        what = str(error.filename or args.command)
-        raise OutputError(
-            what, error.strerror or str(error), "check who owns it, or run the command with sudo"
-        ) from None
+    except OSError as error:
+        # Of a path that no code above had reason to expect: a folder that may not be entered, a full disk.
+        what, fix = str(error.filename or args.command), "check who owns it, or run the command with sudo"
+        raise OutputError(what, error.strerror or str(error), fix) from None
 
 
 def check_out(path: Path) -> None:

@@ -28,7 +28,7 @@ DEEP = "[" * 30_000 + "]" * 30_000
 @pytest.fixture(autouse=True)
 def no_waiting() -> Iterator[None]:
     """A command that waits for a pipe, or reads a device to its end, ends the tests."""
-    signal.alarm(60)
+    signal.alarm(300)
     yield
     signal.alarm(0)
 

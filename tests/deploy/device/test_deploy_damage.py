@@ -119,7 +119,7 @@ def test_a_damaged_slot_is_named_and_repaired(device: Path, tmp_path: Path, publ
     """check and status say what is missing; the same kit is then installed into a new slot, and the old one is gone."""
     damage, line = DAMAGES[name]
     slot = (device / "current").resolve()
-    signal.alarm(60)
+    signal.alarm(300)
     damage(slot)
     copy = copy_device(device, tmp_path / "copy")
     assert install_kit(tmp_path / "2.kit", copy, public, make(copy))[1]  # without a check before it

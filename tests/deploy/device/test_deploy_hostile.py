@@ -43,7 +43,7 @@ def outside(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def no_waiting() -> Iterator[None]:
     """A command that waits for a pipe ends the tests."""
-    signal.alarm(60)
+    signal.alarm(300)
     yield
     signal.alarm(0)
 
@@ -102,6 +102,8 @@ ATTACKS: dict[str, Attack] = {
     "nothing": lambda r, o: None,
     "current to a slot outside": lambda r, o: replace_by_link(r / "current", o / SLOT),
     "current to its slot by another way": lambda r, o: replace_by_link(r / "current", r / SLOT),
+    "current to a copy of its slot": lambda r, o: (
+        shutil.copytree(r / SLOT, r / "copies/0001-1.0_1"), replace_by_link(r / "current", "copies/0001-1.0_1")),
     "current up": lambda r, o: replace_by_link(r / "current", "slots/.."),
     "current to the root": lambda r, o: replace_by_link(r / "current", "/"),
     "current is empty-named": lambda r, o: replace_by_link(r / "current", "slots/"),
