@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .bmp import check_bmp, probe_bmp
-from .jpeg import check_jpeg, probe_jpeg
-from .png import check_png, probe_png
-from .tiff import check_tiff
+from .jpeg import check_jpeg, find_jpeg_orientation, probe_jpeg
+from .png import check_png, find_png_orientation, probe_png
+from .tiff import check_tiff, find_tiff_orientation
 
 SIGNATURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"BM": "BMP"}
 OTHER_FORMATS = {  # often found under an image's name; (offset, signature): format
@@ -29,3 +29,8 @@ OTHER_FORMATS = {  # often found under an image's name; (offset, signature): for
 }
 CHECKS = {"PNG": check_png, "JPEG": check_jpeg, "TIFF": check_tiff, "BMP": check_bmp}
 PROBES: dict[str, Callable[[bytes], bytes | None]] = {"PNG": probe_png, "JPEG": probe_jpeg, "BMP": probe_bmp}
+ORIENTATIONS: dict[str, Callable[[bytes], int]] = {
+    "PNG": find_png_orientation,
+    "JPEG": find_jpeg_orientation,
+    "TIFF": find_tiff_orientation,
+}
