@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from edge_runtime.errors import ImageError
+from edge_runtime.images.formats.bmp import read_short_palette
 from edge_runtime.images.formats.jpeg_end import add_lost_end, check_last_scan
 from edge_runtime.images.formats.refusals import TRUNCATED, TooManyPixels, UnsupportedKind
 from edge_runtime.images.formats.registry import CHECKS, ORIENTATIONS, OTHER_FORMATS, PROBES, SIGNATURES
@@ -124,7 +125,8 @@ def decode_checked(data: bytes, kind: str, name: str) -> Image:
     # ANYCOLOR drops alpha without blending it.
     alpha = kind == "PNG" or (kind == "TIFF" and has_unassociated_alpha(data))
     plain = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    flags = cv2.IMREAD_UNCHANGED if alpha else plain
+    palette = read_short_palette(data) if kind == "BMP" else None
+    flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR if palette else plain
     pixels = decode(data, flags)
     if pixels is None:
         raise ImageError(name, f"damaged {kind}: it does not decode", COPY_AGAIN)
@@ -133,6 +135,8 @@ def decode_checked(data: bytes, kind: str, name: str) -> Image:
         again = pixels if probe is None else decode(probe, flags)
     if again is None or not np.array_equal(pixels, again):
         raise ImageError(name, f"damaged {kind}: pixels are missing", COPY_AGAIN)
+    if palette and palette[::3] == palette[1::3] == palette[2::3]:
+        return np.ascontiguousarray(pixels[:, :, 0])
     return pixels
 
 

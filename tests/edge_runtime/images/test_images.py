@@ -292,6 +292,15 @@ def test_rare_bmps_are_read(rng: np.random.Generator) -> None:
     assert_same(decode_image(make_short_bmp(pixels), "x"), pixels)
 
 
+def test_os2_palette_keeps_its_colours(rng: np.random.Generator) -> None:
+    """A BMP with OS/2's header has the colours of its palette, also where one alone is not grey."""
+    pixels, palette = draw(rng, "uint8", 1), rng.integers(0, 256, (256, 3)).astype(np.uint8)
+    assert_same(decode_image(make_short_bmp(pixels, palette), "x"), palette[pixels])
+    nearly = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
+    nearly[7, 2] += 1
+    assert_same(decode_image(make_short_bmp(pixels, nearly), "x"), nearly[pixels])
+
+
 def test_content_counts_not_the_name(tmp_path: Path, drawn: Array) -> None:
     """A PNG named .jpg is a PNG."""
     (tmp_path / "x.jpg").write_bytes(encode(".png", drawn))
