@@ -21,6 +21,7 @@ from typing import Any
 from edge_runtime.contract.tail import read_contract
 from edge_runtime.errors import EdgeSegError
 from edge_runtime.models import DEFAULT
+from edge_runtime.system.cache import find_cache_fault
 from edge_runtime.system.machine import Machine, read_machine
 from edge_runtime.system.process import package_environment
 from edge_runtime.system.versions import read_versions
@@ -86,6 +87,7 @@ def examine_machine(
         *(check_model(path) for path in (DEFAULT, model) if path is not None),
         check_memory(machine, model or DEFAULT),
         *check_disk(process),
+        check_cache(),
         check_clock(process),
         check_temperature(machine),
         check_throttling(machine),
@@ -241,6 +243,12 @@ def check_disk(process: RuntimeFacts) -> Iterator[DoctorLine]:
         yield DoctorLine(
             WARNING, "folder", f"the working directory is not writable ({error.strerror})", "give a folder with -o"
         )
+
+
+def check_cache() -> DoctorLine:
+    """Check that no one else may write to what is kept for the next start."""
+    fault, _, fix = find_cache_fault().partition("; ")
+    return DoctorLine(WARNING, "cache", fault, fix) if fault else DoctorLine(OK, "cache", "nothing against it")
 
 
 def check_clock(process: RuntimeFacts) -> DoctorLine:

@@ -89,7 +89,11 @@ def choose_engine(args: argparse.Namespace, count: int) -> EngineVerdict:
     from edge_runtime.checks.choose import choose
     from edge_runtime.contract.tail import read_contract
     from edge_runtime.models import DEFAULT
+    from edge_runtime.system.cache import find_cache_fault
 
+    fault = find_cache_fault()
+    if fault and not args.quiet:
+        print_message(PROGRAM, fault)
     path = args.model or DEFAULT
     sha256 = read_contract(path).model.sha256
     return choose(path, sha256, count, args.engine, args.threads, args.workers, args.retune)
