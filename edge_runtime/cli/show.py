@@ -58,6 +58,8 @@ def show_info(args: argparse.Namespace) -> int:
     if contract.format == FORMAT_1:
         rules = contract.input.intensity
         lines.append(f"input.intensity: {rules.images} for images, {rules.series} for series ({FORMAT_1} does not say)")
+    if contract.output.activation == "softmax":
+        lines.append("mask: the largest class decides; the threshold is not used")
     lines += to_lines(verdict) if verdict else ["engine: not measured here; edge-seg --retune does"]
     print_output("\n".join(printable(line) for line in lines))
     return 0

@@ -19,6 +19,7 @@ import numpy as np
 from edge_runtime.errors import EdgeSegError, EngineError, ImageError, ModelError, OutputError
 from edge_runtime.folder.gallery.thumbnails import draw_sprite
 from edge_runtime.folder.records.journal import JournalEntry, Outcome, ResultRow, outputs_exist
+from edge_runtime.folder.records.probabilities import format_highest, format_lead
 from edge_runtime.folder.records.results_csv import make_row
 from edge_runtime.images.arrays import Image
 from edge_runtime.images.overlay import draw_overlay, to_picture
@@ -143,14 +144,18 @@ class ImageProcessor:
     def measure_result(self, image: Image, result: Result, file_flags: tuple[str, ...] = ()) -> ResultRow:
         """Return the cells of results.csv that come from the mask, and the flags."""
         lesions = self.contract.output.lesions
-        found = measure_mask(result.labels, result.probability, len(lesions) + 1)
+        found = measure_mask(result.labels, result.probability, len(lesions) + 1, result.lead)
         row = {
             "lesion_pixels": str(found.lesion_pixels),
             "lesion_fraction": f"{found.lesion_fraction:.6f}",
             "components": str(found.components),
-            "max_probability": f"{found.max_probability:.4f}",
+            "max_probability": format_highest(found.max_probability, self.threshold, 4),
             "flags": ";".join((*file_flags, *raise_flags(image, found, self.contract, self.threshold))),
         }
+        if found.lead is not None:  # no threshold decides
+            row["max_probability"] = f"{found.max_probability:.4f}"
+            lead = format_lead(found.lead.label, found.lead.background, 4)
+            row["label_probability"], row["background_probability"] = lead
         if len(lesions) > 1:
             row.update({f"pixels_{label.name}": str(n) for label, n in zip(lesions, found.label_pixels, strict=True)})
         if result.class_name is not None:
