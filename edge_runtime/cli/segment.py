@@ -122,6 +122,10 @@ def start_pool(
         from edge_runtime.folder.pools.processes import ProcessPool
 
         return ProcessPool(SessionOptions(args.model, engine, threads, args.threshold), options, beat)
+    from edge_runtime.system.needs import check_libraries, try_to_load
+
+    try_to_load(args.model, engine, threads)
+    check_libraries()
     from edge_runtime.folder.pools.threads import ThreadPool
     from edge_runtime.inference.session import Session
 

@@ -6,11 +6,14 @@ import argparse
 import json
 
 from edge_runtime.errors import printable
+from edge_runtime.system.needs import check_libraries, try_to_load
 from edge_runtime.system.terminal import print_output
 
 
 def show_selftest(args: argparse.Namespace) -> int:
     """Print the result of the model's golden vectors here. Raises: ModelError naming the stage that diverged."""
+    try_to_load(args.model, args.engine, args.threads, always=True)
+    check_libraries()
     from edge_runtime.checks.selftest import run_selftest, to_error, to_fields, to_text
 
     report = run_selftest(args.model, args.engine, args.threads)

@@ -29,6 +29,7 @@ from edge_runtime.inference.flags import raise_flags
 from edge_runtime.inference.postprocess import measure_mask
 from edge_runtime.inference.session import Result, Session
 from edge_runtime.system.files import write_file
+from edge_runtime.system.needs import name_limit
 from edge_runtime.system.versions import find_own_version
 
 from .inputs import Input
@@ -197,7 +198,7 @@ def capture_errors(state: ImageState) -> Iterator[None]:
     except (ImageError, ModelError, EngineError) as error:
         state.error = error
     except MemoryError:
-        why, fix = "not enough memory for this image", "scale it down first, or raise --max-memory"
+        why, fix = "not enough memory for this image", f"scale it down first, or raise {name_limit()}"
         state.error = ImageError(state.item.file, why, fix)
     if state.error is not None:
         state.image = state.result = None
