@@ -176,6 +176,8 @@ def read_by_pillow(data: bytes, open_end: bool) -> Pillow | None:
     plain_tiff = mode in ("L", "RGB") and raw.get(262) in (1, 2) and set(raw.get(258, (1,))) == {8}
     if (kind == "TIFF" and not plain_tiff) or (kind == "JPEG" and mode not in ("L", "RGB")):
         return None
+    if kind == "BMP" and is_misread_by_pillow(data, mode):
+        return None
     if mode in ("L", "RGB") and not clear:
         five_bit = kind == "BMP" and data[28:30] == b"\x10\0"  # OpenCV shifts them, Pillow scales them
         slack = {"JPEG": 4}.get(kind, 7 if five_bit else 0)
@@ -190,6 +192,19 @@ def read_by_pillow(data: bytes, open_end: bool) -> Pillow | None:
     if kind == "PNG" and mode.startswith("I") and not clear:
         return Pillow(np.asarray(image), 0, turned, of_8_bit=False)
     return None
+
+
+def is_misread_by_pillow(data: bytes, mode: str) -> bool:
+    """Tell whether a BMP is one that Pillow 13 reads wrong.
+
+    A grey palette of four bits, whose bytes it takes for pixels; runs that begin at an odd place, whose literal pixels
+    it aligns by their place in the file.
+    """
+    (start,), (header,) = struct.unpack_from("<I", data, 10), struct.unpack_from("<I", data, 14)
+    if header == 12:
+        return False
+    (bits,), (packing,) = struct.unpack_from("<H", data, 28), struct.unpack_from("<I", data, 30)
+    return (mode == "L" and bits == 4) or (packing in (1, 2) and start % 2 == 1)
 
 
 # --- the contract's tail -----------------------------------------------------------------------------------------
