@@ -48,6 +48,7 @@ SLOW = {
     "test_isolation.py",
     "test_kills.py",
     "test_long_runs.py",
+    "test_needs.py",
     "test_phantom.py",
     "test_run.py",
     "test_taken_away.py",

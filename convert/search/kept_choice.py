@@ -14,7 +14,7 @@ from typing import Any
 from convert.flatbuffer.edit import unpack
 from convert.flatbuffer.upsampling import find_transposed
 from edge_runtime.errors import UsageError, near_miss
-from edge_runtime.system.cache import make_cache_folder, write_cached_text
+from edge_runtime.system.cache import make_cache_folder, read_cached, write_cached_text
 from edge_runtime.system.machine import read_cores
 
 
@@ -44,8 +44,9 @@ def load_or_choose(key: str, choose: Callable[[], LayoutChoice], retune: bool = 
         return choose()
     if not retune:
         try:
-            return replace(to_choice(json.loads(path.read_text())), why="measured in an earlier conversion here")
-        except (OSError, ValueError, KeyError, TypeError):
+            found = to_choice(json.loads(read_cached(path) or b""))
+            return replace(found, why="measured in an earlier conversion here")
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
     choice = choose()
     write_cached_text(path, json.dumps(asdict(choice)))
@@ -53,7 +54,13 @@ def load_or_choose(key: str, choose: Callable[[], LayoutChoice], retune: bool = 
 
 
 def to_choice(data: Mapping[str, Any]) -> LayoutChoice:
-    """Return the choice in plain data."""
+    """Return the choice in plain data. Raises: KeyError, ValueError or TypeError where it is none."""
+    texts = [*dict(data["forms"]).items(), data["kept"]]
+    objects = (*data["table"], *data["layers"])
+    if not all(isinstance(text, str) for part in texts for text in part) or not all(
+        isinstance(o, dict) for o in objects
+    ):
+        raise TypeError("not a choice")
     return LayoutChoice(
         dict(data["forms"]), tuple(data["kept"]), str(data["why"]), tuple(data["table"]), tuple(data["layers"])
     )

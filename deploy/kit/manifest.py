@@ -141,7 +141,7 @@ def check_entries(manifest: Manifest) -> None:
     parents = {entry.path.casefold().rpartition("/")[0] for entry in manifest.files}
     if parents & seen:
         _refuse("its manifest names a file that is also a folder")
-    if not {LOCK, MODEL} <= seen:
+    if not {LOCK, MODEL} <= {entry.path for entry in manifest.files}:
         _refuse(f"it lacks {LOCK} or {MODEL}")
     if next(entry.sha256 for entry in manifest.files if entry.path == MODEL) != manifest.model_sha256:
         _refuse("its model is not the one that its manifest names")

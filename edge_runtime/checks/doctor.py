@@ -14,15 +14,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.contract.tail import read_contract
 from edge_runtime.errors import EdgeSegError
 from edge_runtime.models import DEFAULT
+from edge_runtime.system.cache import find_cache_fault
 from edge_runtime.system.machine import Machine, read_machine
-from edge_runtime.system.process import package_environment
+from edge_runtime.system.needs import LIBRARIES, RAISE_LIMIT, describe_limits, is_shortage
+from edge_runtime.system.process import describe_status, find_last_line, package_environment
 from edge_runtime.system.versions import read_versions
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -33,7 +34,6 @@ PACKAGES = (
     *("edge-seg", "numpy", "opencv-python-headless", "opencv-python"),
     *("ai-edge-litert", "tflite-runtime", "openvino"),
 )
-NEEDED = {"numpy": "numpy", "cv2": "opencv-python-headless"}  # module: package
 EARLIEST_TIME = time.mktime((2026, 11, 1, 0, 0, 0, 0, 0, 0))  # this program was built later
 LATEST_YEARS = 20
 HOT_C, TOO_HOT_C = 80.0, 90.0  # a Raspberry Pi slows down from 80, stops at 85 from rising
@@ -86,6 +86,7 @@ def examine_machine(
         *(check_model(path) for path in (DEFAULT, model) if path is not None),
         check_memory(machine, model or DEFAULT),
         *check_disk(process),
+        check_cache(),
         check_clock(process),
         check_temperature(machine),
         check_throttling(machine),
@@ -157,11 +158,29 @@ def check_packages() -> Iterator[DoctorLine]:
     yield DoctorLine(
         OK, "packages", ", ".join(f"{name} {found}" for name, found in versions.items()) or "none installed"
     )
-    for module, package in NEEDED.items():
-        try:
-            import_module(module)
-        except ImportError as error:
-            yield DoctorLine(PROBLEM, package, f"it does not import ({error})", f"pip install {package}")
+    for module, (package, name) in LIBRARIES.items():
+        why = try_import(module, name)
+        limits = describe_limits()
+        if why and limits and (is_shortage(RuntimeError(why)) or why.startswith("SIG")):
+            yield DoctorLine(PROBLEM, package, f"it does not import within {limits} of memory ({why})", RAISE_LIMIT)
+        elif why:
+            yield DoctorLine(
+                PROBLEM, package, f"it does not import ({why})", f"pip install --force-reinstall {package}"
+            )
+
+
+def try_import(module: str, name: str) -> str:
+    """Import a library in a process of its own, which it may end; return the error, "" where there is none."""
+    command = [sys.executable, "-P", "-c", f"import {module}; {module}.{name}"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=ENGINE_LIMIT_S, env=package_environment(), check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    if done.returncode < 0:
+        return describe_status(done.returncode)
+    return find_last_line(done.stderr.decode("utf-8", "replace")) if done.returncode else ""
 
 
 def check_engines() -> Iterator[DoctorLine]:
@@ -194,7 +213,9 @@ def try_engine(name: str) -> DoctorLine:
     why, _, fix = rest.partition("\n")
     if verdict == "refused" and "it needs" in why:
         return DoctorLine(OK, what, "not installed", fix)
-    ended = f"it ended its process (status {done.returncode}): its wheel may be for other processors"
+    limits = describe_limits()
+    cause = f"perhaps for want of memory: {limits}" if limits else "its wheel may be for other processors"
+    ended = f"it ended its process (status {done.returncode}, {describe_status(done.returncode)}): {cause}"
     return DoctorLine(WARNING, what, why or ended, fix or "take another --engine")
 
 
@@ -241,6 +262,12 @@ def check_disk(process: RuntimeFacts) -> Iterator[DoctorLine]:
         yield DoctorLine(
             WARNING, "folder", f"the working directory is not writable ({error.strerror})", "give a folder with -o"
         )
+
+
+def check_cache() -> DoctorLine:
+    """Check that no one else may write to what is kept for the next start."""
+    fault, _, fix = find_cache_fault().partition("; ")
+    return DoctorLine(WARNING, "cache", fault, fix) if fault else DoctorLine(OK, "cache", "nothing against it")
 
 
 def check_clock(process: RuntimeFacts) -> DoctorLine:

@@ -6,7 +6,9 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from edge_runtime.errors import EdgeSegError
 from edge_runtime.system.command import run_command_line
+from edge_runtime.system.needs import describe_limits, describe_shortage, is_shortage, to_shortage
 from edge_runtime.system.quiet import hold_stderr, open_missing_streams
 
 from .options import PROGRAM, make_parser
@@ -22,7 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         with hold_stderr():
-            return choose_action(args)(args)
+            try:
+                return choose_action(args)(args)
+            except Exception as error:
+                if isinstance(error, EdgeSegError) or not is_shortage(error):
+                    raise
+                raise to_shortage(describe_shortage(error), describe_limits()) from None
 
     return run_command_line(PROGRAM, run, "the same command goes on where it stopped")
 

@@ -95,7 +95,11 @@ def choose_engine(args: argparse.Namespace, count: int) -> EngineVerdict:
     from edge_runtime.checks.choose import choose
     from edge_runtime.contract.tail import read_contract
     from edge_runtime.models import DEFAULT
+    from edge_runtime.system.cache import find_cache_fault
 
+    fault = find_cache_fault()
+    if fault and not args.quiet:
+        print_message(PROGRAM, fault)
     path = args.model or DEFAULT
     sha256 = read_contract(path).model.sha256
     return choose(path, sha256, count, args.engine, args.threads, args.workers, args.retune)
@@ -124,6 +128,10 @@ def start_pool(
         from edge_runtime.folder.pools.processes import ProcessPool
 
         return ProcessPool(SessionOptions(args.model, engine, threads, args.threshold), options, beat)
+    from edge_runtime.system.needs import check_libraries, try_to_load
+
+    try_to_load(args.model, engine, threads)
+    check_libraries()
     from edge_runtime.folder.pools.threads import ThreadPool
     from edge_runtime.inference.session import Session
 

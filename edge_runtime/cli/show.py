@@ -6,11 +6,14 @@ import argparse
 import json
 
 from edge_runtime.errors import printable
+from edge_runtime.system.needs import check_libraries, try_to_load
 from edge_runtime.system.terminal import print_output
 
 
 def show_selftest(args: argparse.Namespace) -> int:
     """Print the result of the model's golden vectors here. Raises: ModelError naming the stage that diverged."""
+    try_to_load(args.model, args.engine, args.threads, always=True)
+    check_libraries()
     from edge_runtime.checks.selftest import run_selftest, to_error, to_fields, to_text
 
     report = run_selftest(args.model, args.engine, args.threads)
@@ -58,6 +61,8 @@ def show_info(args: argparse.Namespace) -> int:
     if contract.format == FORMAT_1:
         rules = contract.input.intensity
         lines.append(f"input.intensity: {rules.images} for images, {rules.series} for series ({FORMAT_1} does not say)")
+    if contract.output.activation == "softmax":
+        lines.append("mask: the largest class decides; the threshold is not used")
     lines += to_lines(verdict) if verdict else ["engine: not measured here; edge-seg --retune does"]
     print_output("\n".join(printable(line) for line in lines))
     return 0

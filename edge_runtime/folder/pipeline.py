@@ -19,15 +19,17 @@ import numpy as np
 from edge_runtime.errors import EdgeSegError, EngineError, ImageError, ModelError, OutputError
 from edge_runtime.folder.gallery.thumbnails import draw_sprite
 from edge_runtime.folder.records.journal import MODEL, JournalEntry, Outcome, ResultRow, name_model, outputs_exist
+from edge_runtime.folder.records.probabilities import format_highest, format_lead
 from edge_runtime.folder.records.results_csv import make_row
 from edge_runtime.images.arrays import Image
 from edge_runtime.images.overlay import draw_overlay, to_picture
-from edge_runtime.images.read import decode_image, read_bytes
+from edge_runtime.images.read import decode_file, read_bytes
 from edge_runtime.images.write import encode_jpeg, encode_mask, encode_png
 from edge_runtime.inference.flags import raise_flags
 from edge_runtime.inference.postprocess import measure_mask
 from edge_runtime.inference.session import Result, Session
 from edge_runtime.system.files import write_file
+from edge_runtime.system.needs import name_limit
 from edge_runtime.system.versions import find_own_version
 
 from .inputs import Input
@@ -67,6 +69,7 @@ class ImageState:
     row: ResultRow
     key: str
     image: Image | None = None
+    file_flags: tuple[str, ...] = ()
     result: Result | None = None
     kept: JournalEntry | None = None  # of an earlier run, and still valid
     error: EdgeSegError | None = None
@@ -103,9 +106,10 @@ class ImageProcessor:
             if earlier and earlier.key == state.key and outputs_exist(self.out, earlier.outputs):
                 state.kept = earlier
                 return state
-            image = decode_image(data, item.file, self.options.max_pixels)
-            row.update(height=str(image.shape[0]), width=str(image.shape[1]), read_ms=format_ms_since(started))
-            state.image = image
+            decoded = decode_file(data, item.file, self.options.max_pixels)
+            height, width = decoded.image.shape[:2]
+            row.update(height=str(height), width=str(width), read_ms=format_ms_since(started))
+            state.image, state.file_flags = decoded.image, decoded.flags
         return state
 
     def segment(self, state: ImageState) -> ImageState:
@@ -126,7 +130,7 @@ class ImageProcessor:
             with capture_errors(state):
                 started = time.perf_counter()
                 outputs = self.write_outputs(state.item, state.image, state.result)
-                state.row.update(self.measure_result(state.image, state.result))
+                state.row.update(self.measure_result(state.image, state.result, state.file_flags))
                 state.row.update(write_ms=format_ms_since(started), status="ok")
         error, file = state.error, state.item.file
         if error is not None:
@@ -141,17 +145,21 @@ class ImageProcessor:
         own: Session = self.sessions.own
         return own
 
-    def measure_result(self, image: Image, result: Result) -> ResultRow:
+    def measure_result(self, image: Image, result: Result, file_flags: tuple[str, ...] = ()) -> ResultRow:
         """Return the cells of results.csv that come from the mask, and the flags."""
         lesions = self.contract.output.lesions
-        found = measure_mask(result.labels, result.probability, len(lesions) + 1)
+        found = measure_mask(result.labels, result.probability, len(lesions) + 1, result.lead)
         row = {
             "lesion_pixels": str(found.lesion_pixels),
             "lesion_fraction": f"{found.lesion_fraction:.6f}",
             "components": str(found.components),
-            "max_probability": f"{found.max_probability:.4f}",
-            "flags": ";".join(raise_flags(image, found, self.contract, self.threshold)),
+            "max_probability": format_highest(found.max_probability, self.threshold, 4),
+            "flags": ";".join((*file_flags, *raise_flags(image, found, self.contract, self.threshold))),
         }
+        if found.lead is not None:  # no threshold decides
+            row["max_probability"] = f"{found.max_probability:.4f}"
+            lead = format_lead(found.lead.label, found.lead.background, 4)
+            row["label_probability"], row["background_probability"] = lead
         if len(lesions) > 1:
             row.update({f"pixels_{label.name}": str(n) for label, n in zip(lesions, found.label_pixels, strict=True)})
         if result.class_name is not None:
@@ -200,7 +208,7 @@ def capture_errors(state: ImageState) -> Iterator[None]:
     except (ImageError, ModelError, EngineError) as error:
         state.error = error
     except MemoryError:
-        why, fix = "not enough memory for this image", "scale it down first, or raise --max-memory"
+        why, fix = "not enough memory for this image", f"scale it down first, or raise {name_limit()}"
         state.error = ImageError(state.item.file, why, fix)
     if state.error is not None:
         state.image = state.result = None

@@ -7,16 +7,18 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from edge_runtime.errors import EngineError, ModelError
 from edge_runtime.inference.engines.registry import ENGINES, count_cores
-from edge_runtime.system.cache import make_cache_folder, remove_old_entries, write_cached_text
+from edge_runtime.system.cache import make_cache_folder, read_cached, remove_old_entries, write_cached_text
 from edge_runtime.system.machine import identify_cpu
 from edge_runtime.system.versions import find_version
 
 MAX_KEPT = 32  # verdicts in the cache
 FORMAT = 2
+MAX_COUNT = 1024  # of threads, and of workers
+MAX_NUMBER = 1e15
 Loaded = TypeVar("Loaded")
 
 
@@ -73,23 +75,43 @@ def make_key(sha256: str) -> str:
 
 
 def read_verdict(sha256: str) -> EngineVerdict | None:
-    """Return the kept verdict for a model on this machine; None where there is none, or none that can be read."""
+    """Return the kept verdict for a model on this machine; None where there is none, or none that can be used."""
     try:
         folder = make_cache_folder("engines")
         if not any(folder.iterdir()):  # on most machines: saves the time to compute the key
             return None
-        return from_fields(json.loads((folder / f"{make_key(sha256)}.json").read_text("utf-8")))
-    except (OSError, ValueError, TypeError, KeyError):
+    except OSError:
         return None
+    data = read_cached(folder / f"{make_key(sha256)}.json")
+    return None if data is None else from_json(data)
 
 
-def from_fields(fields: dict[str, Any]) -> EngineVerdict:
-    """Return a verdict from its JSON. Raises: ValueError, TypeError or KeyError if it is not valid."""
-    verdict = EngineVerdict(**{**fields, "table": tuple(EngineTrial(**trial) for trial in fields["table"])})
-    numbers = (verdict.threads, verdict.workers)
-    if verdict.engine not in ENGINES or not all(isinstance(n, int) and 0 < n <= 1024 for n in numbers):
-        raise ValueError("not a verdict")
-    return verdict
+def from_json(data: bytes) -> EngineVerdict | None:
+    """Return a verdict from its JSON; None where a field is missing, unknown, of another type or out of range."""
+    try:
+        fields = json.loads(data)
+        if not isinstance(fields["table"], list):
+            return None
+        verdict = EngineVerdict(**{**fields, "table": tuple(EngineTrial(**trial) for trial in fields["table"])})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    texts = ["" if verdict.why is None else verdict.why, *(trial.why_not for trial in verdict.table)]
+    numbers = [number for trial in verdict.table for number in (trial.images_per_second, trial.agreement)]
+    valid = (
+        is_setting(verdict)
+        and all(is_setting(trial) for trial in verdict.table)
+        and all(isinstance(text, str) for text in texts)
+        and all(type(number) in (int, float) and 0 <= number < MAX_NUMBER for number in numbers)
+        and all(type(trial.peak_rss_bytes) is int and 0 <= trial.peak_rss_bytes < MAX_NUMBER for trial in verdict.table)
+    )
+    return verdict if valid else None
+
+
+def is_setting(found: EngineVerdict | EngineTrial) -> bool:
+    """Tell whether an engine, threads and workers are such."""
+    counts = (found.threads, found.workers)
+    known = isinstance(found.engine, str) and found.engine in ENGINES
+    return known and all(type(count) is int and 0 < count <= MAX_COUNT for count in counts)
 
 
 def keep_verdict(sha256: str, verdict: EngineVerdict) -> None:

@@ -29,7 +29,7 @@ Flags of a result:
     large       a greater share of the image than `largest`
     fragments   more parts than `fragments`
     margin      the highest probability is nearer to the threshold than `margin`: a small change of it would change
-                whether there is a lesion
+                whether there is a lesion. Where the largest class decides: half a lesion's lead over the background is
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ def raise_flags(image: Image, found: Measurements, contract: Contract, threshold
     limits = contract.triage
     if limits is None:
         return found.flags
-    softmax = len(contract.output.labels) > 1 and contract.output.activation == "softmax"
-    results = flag_result(found, limits, 0.5 if softmax else threshold)
-    return (*flag_input(find_features(image), limits), *found.flags, *results)
+    return (*flag_input(find_features(image), limits), *found.flags, *flag_result(found, limits, threshold))
 
 
 def find_features(image: Image) -> dict[str, float]:
@@ -143,9 +141,12 @@ def lie_within(features: Features, limits: FlagLimits, names: Collection[str]) -
 
 def flag_result(found: Measurements, limits: FlagLimits, threshold: float) -> list[str]:
     """Return a result's flags, besides those that are raised by any contract."""
+    distance = found.max_probability - threshold
+    if found.lead is not None:
+        distance = (found.lead.label - found.lead.background) / 2  # of two classes, p - 0.5
     raised = {
         "large": found.lesion_fraction > limits.largest,
         "fragments": found.components > limits.fragments,
-        "margin": abs(found.max_probability - threshold) < limits.margin,
+        "margin": abs(distance) < limits.margin,
     }
     return [name for name, met in raised.items() if met]

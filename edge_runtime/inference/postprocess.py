@@ -20,6 +20,14 @@ SLACK = 0.01  # how far quantization may push a sigmoid or softmax out of [0, 1]
 
 
 @dataclass(frozen=True)
+class Lead:
+    """Where a lesion leads the background most, or comes closest to it: both probabilities at that pixel."""
+
+    label: float  # of the most probable lesion
+    background: float
+
+
+@dataclass(frozen=True)
 class Measurements:
     """The measurements of one mask, and the flags that need no limits."""
 
@@ -29,6 +37,7 @@ class Measurements:
     max_probability: float
     flags: tuple[str, ...]
     label_pixels: tuple[int, ...]  # of labels 1, 2 ...
+    lead: Lead | None = None  # where the largest class decides, and no threshold
 
 
 def to_probability(output: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[np.float32]:
@@ -79,6 +88,13 @@ def to_labels(
     return np.max(reached * values, axis=-1), probability.max(axis=-1)
 
 
+def find_lead(probability: npt.NDArray[np.float32]) -> Lead:
+    """Return what decides whether a softmax's mask (..., K) is empty: it is unless a lesion exceeds the background."""
+    label, background = probability[..., 1:].max(axis=-1), probability[..., 0]
+    index = int((label - background).argmax())
+    return Lead(float(label.flat[index]), float(background.flat[index]))
+
+
 def to_class(output: npt.NDArray[Any], labels: Sequence[str]) -> tuple[str, float]:
     """Return the most probable class and its probability from (1, N); a single sigmoid is that of the second label.
 
@@ -90,8 +106,11 @@ def to_class(output: npt.NDArray[Any], labels: Sequence[str]) -> tuple[str, floa
     return labels[best], float(values[best])
 
 
-def measure_mask(labels: Labels, probability: Probability, count: int) -> Measurements:
-    """Count lesion pixels, their share of the image, 8-connected components and pixels of each of `count` labels."""
+def measure_mask(labels: Labels, probability: Probability, count: int, lead: Lead | None = None) -> Measurements:
+    """Count lesion pixels, their share of the image, 8-connected components and pixels of each of `count` labels.
+
+    lead: of a softmax, from `find_lead`.
+    """
     lesion = labels > 0
     pixels = int(np.count_nonzero(lesion))
     components = int(cv2.connectedComponents(lesion.astype(np.uint8), connectivity=8)[0]) - 1
@@ -104,4 +123,5 @@ def measure_mask(labels: Labels, probability: Probability, count: int) -> Measur
         max_probability=float(probability.max()),
         flags=tuple(flags),
         label_pixels=tuple(int(np.count_nonzero(labels == k)) for k in range(1, count)),
+        lead=lead,
     )

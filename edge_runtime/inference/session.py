@@ -19,7 +19,7 @@ from edge_runtime.inference.engines.registry import Engine, load_engine
 from edge_runtime.models import DEFAULT
 
 from .engine_verdict import load_best, read_verdict
-from .postprocess import Probability, to_class, to_labels, to_probability
+from .postprocess import Lead, Probability, find_lead, to_class, to_labels, to_probability
 from .preprocess import Tensor, to_model_input
 
 STAGES = ("preprocess_ms", "infer_ms", "postprocess_ms")
@@ -36,6 +36,7 @@ class Result:
     timings: Mapping[str, float]  # preprocess_ms, infer_ms, postprocess_ms
     class_name: str | None = None  # of the whole image, where the model has such an output
     class_probability: float | None = None
+    lead: Lead | None = None  # of a softmax: what decides whether the mask is empty
 
 
 class Session:
@@ -88,12 +89,14 @@ class Session:
         mask, kinds = self.engine.infer_both(tensor) if classes else (self.engine.infer(tensor), None)
         inferred = time.perf_counter()
         sides = image.shape[:2] if depth is None else image.shape[1:3]
-        labels, lesion = to_labels(to_probability(mask, *sides), self.threshold, contract.output.activation)
-        found = to_class(kinds, classes.labels) if classes and kinds is not None else (None, None)
+        probability = to_probability(mask, *sides)
+        labels, lesion = to_labels(probability, self.threshold, contract.output.activation)
+        lead = find_lead(probability) if contract.output.activation == "softmax" else None
+        name, sure = to_class(kinds, classes.labels) if classes and kinds is not None else (None, None)
         done = time.perf_counter()
         spent = (prepared - started, inferred - prepared, done - inferred)
         timings = {stage: 1000 * seconds for stage, seconds in zip(STAGES, spent, strict=True)}
-        return Result(labels > 0, lesion, labels, self.engine.name, timings, *found)
+        return Result(labels > 0, lesion, labels, self.engine.name, timings, name, sure, lead)
 
     def preprocess(self, image: Image) -> Tensor:
         """Return the input tensor, as the contract defines it."""

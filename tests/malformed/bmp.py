@@ -17,10 +17,11 @@ def make_rle_bmp(rows: npt.NDArray[np.uint8]) -> bytes:
     return struct.pack("<2sIHHI", b"BM", 0, 0, 0, 14 + 40 + 1024) + header + colours + coded
 
 
-def make_short_bmp(rows: npt.NDArray[np.uint8]) -> bytes:
-    """An 8-bit grey BMP of (H, W) with OS/2's header of 12 bytes."""
+def make_short_bmp(rows: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8] | None = None) -> bytes:
+    """An 8-bit BMP of (H, W) with OS/2's header of 12 bytes: grey, or of a palette (256, 3) RGB."""
     height, width = rows.shape
-    colours = b"".join(bytes([k, k, k]) for k in range(256))
+    grey = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
+    colours = (grey if palette is None else palette)[:, ::-1].tobytes()
     pixels = b"".join(row.tobytes() + bytes(-width % 4) for row in rows[::-1])
     header = struct.pack("<IHHHH", 12, width, height, 1, 8)
     return struct.pack("<2sIHHI", b"BM", 0, 0, 0, 14 + 12 + 768) + header + colours + pixels

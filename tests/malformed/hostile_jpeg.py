@@ -65,7 +65,14 @@ def structure(blocks: Array) -> Iterator[tuple[object, ...]]:
     sof = next(part for part in parts if part[1] == 0xC0)
     sos = next(part for part in parts if part[1] == 0xDA)
     dht = next(part for part in parts if part[1] == 0xC4)
-    yield "no-eoi", whole[:-2], "ends in the middle"
+    yield "no-eoi", whole[:-2], wanted
+    yield "half-an-eoi", whole[:-1], wanted
+    yield "no-eoi-last-byte-lost", whole[:-3], "ends in the middle"
+    yield "no-eoi-zeros-after", whole[:-2] + bytes(40), "ends in the middle"
+    yield "no-eoi-last-byte-zero-filled", whole[:-3] + bytes(1), "ends in the middle"
+    yield "no-eoi-text-after", whole[:-2] + b"</html>", BROKEN
+    yield "no-eoi-comment-cut", whole[:-2] + segment(b"\xfe", b"hello")[:-2], BROKEN
+    yield "no-eoi-comment-after", whole[:-2] + segment(b"\xfe", b"hello"), wanted
     yield "soi-only", whole[:2] + END, BROKEN
     yield "soi-ff", b"\xff\xd8\xff", BROKEN
     yield "soi-twice", whole[:2] + whole, BROKEN

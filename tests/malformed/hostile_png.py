@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tests.malformed.case import Array, Case, draw, lay_over_black, name_cases
+from tests.malformed.jpeg import make_exif
 from tests.malformed.png import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, make_bomb, make_chunk, make_png
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -257,6 +258,18 @@ def extras(good: Array) -> Iterator[tuple[object, ...]]:
         "hist-without-palette": make_chunk(b"hIST", bytes(8)),
         "splt-garbage": make_chunk(b"sPLT", b"name\0\x07garbage"),
         "exif-garbage": make_chunk(b"eXIf", b"garbage"),
+        "exif-empty": make_chunk(b"eXIf", b""),
+        "exif-cut": make_chunk(b"eXIf", make_exif(6)[10:24]),
+        "exif-offset-outside": make_chunk(b"eXIf", b"MM\0*\xff\xff\xff\xf0" + bytes(20)),
+        "exif-65535-tags": make_chunk(b"eXIf", b"MM\0*\0\0\0\x08\xff\xff" + bytes(40)),
+        "exif-orientation-0": make_chunk(b"eXIf", make_exif(0)[10:]),
+        "exif-orientation-9": make_chunk(b"eXIf", make_exif(9)[10:]),
+        "exif-orientation-65535": make_chunk(b"eXIf", make_exif(65_535)[10:]),
+        "exif-orientation-as-text": make_chunk(
+            b"eXIf", b"MM\0*\0\0\0\x08\0\1\1\x12\0\2\0\0\0\2" + b"6\0\0\0" + bytes(4)
+        ),
+        "exif-first-says-1": make_chunk(b"eXIf", make_exif(1)[10:]) + make_chunk(b"eXIf", make_exif(6)[10:]),
+        "exif-wrong-order": make_chunk(b"eXIf", b"XX" + make_exif(6)[12:]),
         "exif-loop": make_chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\0\0\0\0\x08"),
         "unknown-ancillary": make_chunk(b"abCd", bytes(1000)),
         "name-not-letters": make_chunk(b"a1\0z", b""),

@@ -25,9 +25,8 @@ from typing import IO, Any
 from edge_runtime.errors import EdgeSegError
 from edge_runtime.folder.inputs import Input
 from edge_runtime.folder.outputs import Options
-from edge_runtime.folder.pipeline import ImageProcessor, Pipeline, describe_session
 from edge_runtime.folder.records.journal import JOURNAL, Outcome, read_journal
-from edge_runtime.inference.session import Session
+from edge_runtime.system.needs import check_libraries, describe_limits, describe_shortage, is_shortage, to_shortage
 
 MEMORY_SHARE = 0.8  # of the machine's memory: the limit of a child unless another is given
 
@@ -50,6 +49,11 @@ def serve(requests: IO[bytes], answers: Answers) -> None:
         return
     request = json.loads(first)
     options = Options(**request["options"])
+    answers.limits = describe_limits(options.max_memory)
+    check_libraries()  # before what imports them, so that the error is one line
+    from edge_runtime.folder.pipeline import ImageProcessor, Pipeline, describe_session
+    from edge_runtime.inference.session import Session
+
     limit_memory(options.max_memory)
     load = partial(Session.load, **request["session"])
     session = load()
@@ -72,6 +76,7 @@ class Answers:
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self.pipe, self.lock = pipe, threading.Lock()
+        self.limits = ""  # of memory, in words
 
     def send(self, message: dict[str, Any]) -> None:
         """Write one line; that the parent is dead is no error."""
@@ -93,8 +98,12 @@ class Answers:
             yield
         except EdgeSegError as error:
             self.send({"error": [type(error).__name__, error.what, error.why, error.fix]})
-        except Exception:
-            self.send({"bug": traceback.format_exc()})
+        except Exception as error:
+            if is_shortage(error):
+                line = to_shortage(describe_shortage(error), self.limits)
+                self.send({"error": ["EdgeSegError", line.what, line.why, line.fix]})
+            else:
+                self.send({"bug": traceback.format_exc()})
 
 
 def limit_memory(limit: int | None) -> None:

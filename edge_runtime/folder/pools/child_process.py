@@ -19,6 +19,7 @@ from edge_runtime.errors import EdgeSegError, EngineError
 from edge_runtime.folder.inputs import Input
 from edge_runtime.folder.outputs import Options
 from edge_runtime.folder.records.journal import JournalEntry, Outcome
+from edge_runtime.system.needs import RAISE_LIMIT, SEE_DOCTOR, describe_limits
 from edge_runtime.system.process import describe_status, module_command, package_environment
 
 
@@ -110,7 +111,10 @@ class ChildProcess:
         data = os.read(self.fileno(), 1 << 16)
         if not data and self.facts is None:
             why = f"the process that loads the model {self.describe_end()}"
-            raise EngineError(f"engine {self.session.engine}", why, "try another --engine")
+            limits = describe_limits(self.options.max_memory)
+            if limits:  # libraries end the process where they get no memory
+                raise EngineError("memory", f"{why}, perhaps for want of memory: {limits}", RAISE_LIMIT)
+            raise EngineError(f"engine {self.session.engine}", why, SEE_DOCTOR)
         if not data:
             raise ChildDied(f"the process that segmented it {self.describe_end()}")
         *lines, self.buffer = (self.buffer + data).split(b"\n")

@@ -13,7 +13,8 @@ from .journal import ResultRow
 
 RESULTS = "results.csv"
 COLUMNS = ("file", "status", "error", "width", "height", "lesion_pixels")  # then pixels_<label>, then
-COLUMNS_AFTER = ("lesion_fraction", "components", "max_probability", "flags")
+COLUMNS_AFTER = ("lesion_fraction", "components", "max_probability")
+LEAD_COLUMNS = ("label_probability", "background_probability")  # then, where the largest class decides, and then flags
 CLASS_COLUMNS = ("class", "class_probability")  # then, of a model that classifies
 TIMINGS = ("read_ms", "infer_ms", "write_ms")
 
@@ -23,7 +24,8 @@ def list_columns(contract: Contract) -> list[str]:
     lesions = contract.output.lesions
     own = [f"pixels_{label.name}" for label in lesions] if len(lesions) > 1 else []
     classes = CLASS_COLUMNS if contract.classes else ()
-    return [*COLUMNS, *own, *COLUMNS_AFTER, *classes, *TIMINGS, "input_sha256"]
+    lead = LEAD_COLUMNS if contract.output.activation == "softmax" else ()
+    return [*COLUMNS, *own, *COLUMNS_AFTER, *lead, "flags", *classes, *TIMINGS, "input_sha256"]
 
 
 def make_row(contract: Contract, file: str, error: str = "") -> ResultRow:

@@ -18,6 +18,7 @@ ASSUMED_INPUT = (
     "which values the model's input takes was assumed when it was converted; its masks may be wrong until it is "
     "converted with scale and offset, or checked with true masks"
 )
+THRESHOLD, LARGEST_CLASS = "threshold", "largest class"  # what decides which pixels are a lesion
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def describe_run(
     return {
         "versions": facts["versions"],
         "model": {"id": model.id, "version": model.version, "sha256": model.sha256, "path": str(args.model or "")},
-        "threshold": facts["threshold"],
+        "threshold": None if contract.output.activation == "softmax" else facts["threshold"],
+        "mask_rule": LARGEST_CLASS if contract.output.activation == "softmax" else THRESHOLD,
         "input_scale_from": contract.input.scale_from,
         "intended_use": contract.intended_use,
         "engine": {"asked": args.engine, "used": engine["name"], "reason": facts["reason"]},
@@ -65,7 +67,7 @@ def describe_page(facts: dict[str, Any]) -> dict[str, Any]:
         "model_id": facts["model"]["id"],
         "model_version": facts["model"]["version"],
         "model_sha256": facts["model"]["sha256"],
-        "threshold": facts["threshold"],
+        "threshold": facts["threshold"] if facts["mask_rule"] == THRESHOLD else f"none: the {LARGEST_CLASS} decides",
         "engine": facts["engine"]["used"],
         "threads": facts["threads"],
         "ok": facts["counts"]["ok"],

@@ -92,3 +92,10 @@ def probe_bmp(data: bytes) -> bytes | None:
     colours = data[first : first + 4 * used].ljust(4 << bits, b"\xff")
     head = data[:10] + struct.pack("<I", first + len(colours)) + data[14:46] + bytes(4) + data[50:first]
     return head + colours + data[start:]
+
+
+def read_short_palette(data: bytes) -> bytes | None:
+    """Return the palette (blue, green, red) of a BMP with OS/2's header, which OpenCV reads as if it were grey."""
+    header, bits = struct.unpack_from("<I", data, 14)[0], struct.unpack_from("<H", data, 24)[0]
+    first = 14 + SHORT_HEADER
+    return data[first : first + (3 << bits)] if header == SHORT_HEADER and bits <= 8 else None

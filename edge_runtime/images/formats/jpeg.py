@@ -10,12 +10,13 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from .exif import AS_STORED, PREFIX, read_orientation
 from .refusals import BROKEN_HEADER, MAX_PARTS, TRUNCATED, UnsupportedKind, check_size
 
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # not a stuffed byte, not a restart
 RESTART = re.compile(rb"\xff([\xd0-\xd7])")  # a fast search, since most scans have none
 FILLED_RESTART = re.compile(rb"(?<!\xff)\xff++[\xd0-\xd7]")  # with the FF bytes that may stand before it
-DHT, DQT, DRI, SOS, EOI = 0xC4, 0xDB, 0xDD, 0xDA, 0xD9
+DHT, DQT, DRI, SOS, EOI, APP1 = 0xC4, 0xDB, 0xDD, 0xDA, 0xD9, 0xE1
 FRAMES = {*range(0xC0, 0xD0)} - {DHT, 0xC8, 0xCC}
 BASELINE, EXTENDED, PROGRESSIVE = 0xC0, 0xC1, 0xC2
 ARITHMETIC = (0xC9, 0xCA)
@@ -193,3 +194,13 @@ def probe_jpeg(data: bytes) -> bytes:
             pieces += [data[offset:end], scan.rstrip(b"\xff"), FILLER]
             offset = scan_end
     return b"".join([*pieces, data[offset:]])
+
+
+def find_jpeg_orientation(data: bytes) -> int:
+    """Return the orientation in a complete JPEG's EXIF, the first if there are more; 1 where it has none."""
+    for marker, start, end, _ in read_segments(data):
+        if marker == APP1 and data[start : start + len(PREFIX)] == PREFIX:
+            return read_orientation(data[start:end])
+        if marker == SOS:  # EXIF stands before the pixels, and a search through them takes time
+            break
+    return AS_STORED

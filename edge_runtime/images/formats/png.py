@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from .exif import AS_STORED, read_orientation
 from .refusals import BROKEN_HEADER, MAX_PARTS, UnsupportedKind, check_size
 
 GREY, PALETTE = 0, 3  # PNG's colour types
@@ -63,3 +64,9 @@ def probe_png(data: bytes) -> bytes | None:
     full = data[start:end].ljust(3 << data[24], b"\xff")
     chunk = struct.pack(">I", len(full)) + b"PLTE" + full + struct.pack(">I", zlib.crc32(b"PLTE" + full))
     return data[: start - 8] + chunk + data[end + 4 :] if len(full) > end - start else None
+
+
+def find_png_orientation(data: bytes) -> int:
+    """Return the orientation in a complete PNG's eXIf chunk, the first if there are more; 1 where it has none."""
+    found = (data[start:end] for name, start, end in read_chunks(data) if name == b"eXIf")
+    return next(map(read_orientation, found), AS_STORED)

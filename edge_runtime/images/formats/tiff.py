@@ -13,12 +13,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from .exif import AS_STORED, INTEGERS, ORIENTATION
 from .refusals import BROKEN_HEADER, MAX_PARTS, TRUNCATED, UnsupportedKind, check_size
 
 TAGS = {
     "width": 256, "height": 257, "bits": 258, "compression": 259, "colours": 262, "order": 266, "samples": 277,
     "rows": 278, "planar": 284, "palette": 320, "tile_width": 322, "tile_height": 323, "extra": 338, "strips": 273,
-    "strip_lengths": 279, "tiles": 324, "tile_lengths": 325,
+    "strip_lengths": 279, "tiles": 324, "tile_lengths": 325, "orientation": ORIENTATION,
 }  # fmt: skip
 DEFAULTS = {"bits": (1,), "compression": (1,), "order": (1,), "samples": (1,), "planar": (1,), "rows": (2**32 - 1,)}
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE = 0, 1, 2, 3
@@ -111,20 +112,50 @@ def has_unassociated_alpha(data: bytes) -> bool:
     return tags.get("bits", (8,))[0] > 8 and tags.get("extra") == (UNASSOCIATED_ALPHA,)
 
 
-def read_tiff_tags(data: bytes) -> tuple[Tags, int]:
-    """Return {name: values} of a TIFF's first page, as far as checks need them, and where the next page begins."""
+def find_tiff_orientation(data: bytes) -> int:
+    """Return the orientation that a complete TIFF's tag says; 1, as stored, where it says none."""
+    order, entry = find_orientation_entry(data)
+    if entry is None:
+        return AS_STORED
+    _, kind, number = struct.unpack_from(order + "HHI", data, entry)
+    value = struct.unpack_from(order + INTEGERS[kind], data, entry + 8)[0] if kind in INTEGERS and number == 1 else 0
+    return value if value in range(1, 9) else AS_STORED
+
+
+def set_as_stored(data: bytes) -> bytes:
+    """Return a TIFF whose orientation tag says 1: OpenCV turns each tile of 8 bit by itself, with what fills it up."""
+    order, entry = find_orientation_entry(data)
+    if entry is None:
+        return data
+    return data[:entry] + struct.pack(order + "HHIHH", ORIENTATION, 3, 1, AS_STORED, 0) + data[entry + 12 :]
+
+
+def find_orientation_entry(data: bytes) -> tuple[str, int | None]:
+    """Return a TIFF's byte order, and where the entry of its orientation begins."""
+    order, entries = list_entries(data)
+    return order, next((at for at in entries if struct.unpack_from(order + "H", data, at)[0] == ORIENTATION), None)
+
+
+def list_entries(data: bytes) -> tuple[str, range]:
+    """Return a TIFF's byte order, and where the entries of its first page begin. Raises: struct.error."""
     order = "<" if data[:2] == b"II" else ">"
     (start,) = struct.unpack(order + "I", data[4:8])
     (count,) = struct.unpack(order + "H", data[start : start + 2])
+    return order, range(start + 2, start + 2 + 12 * count, 12)
+
+
+def read_tiff_tags(data: bytes) -> tuple[Tags, int]:
+    """Return {name: values} of a TIFF's first page, as far as checks need them, and where the next page begins."""
+    order, entries = list_entries(data)
     names = {tag: name for name, tag in TAGS.items()}
     tags: Tags = {}
-    for offset in range(start + 2, start + 2 + 12 * count, 12):
+    for offset in entries:
         tag, kind, number = struct.unpack(order + "HHI", data[offset : offset + 8])
         if tag in names:
             if names[tag] in tags:
                 raise ValueError(BROKEN_HEADER)  # decoders differ in which one they use
             tags[names[tag]] = read_tiff_values(data, order, offset + 8, kind, number)
-    (following,) = struct.unpack(order + "I", data[start + 2 + 12 * count : start + 6 + 12 * count])
+    (following,) = struct.unpack(order + "I", data[entries.stop : entries.stop + 4])
     return tags, following
 
 

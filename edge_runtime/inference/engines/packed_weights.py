@@ -8,10 +8,18 @@ or not of this kit is never given to LiteRT, which does not check it and would c
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import suppress
 from pathlib import Path
 
-from edge_runtime.system.cache import UNFINISHED, make_cache_folder, remove_entry, remove_old_entries
+from edge_runtime.system.cache import (
+    UNFINISHED,
+    make_cache_folder,
+    move_in,
+    open_cached,
+    remove_entry,
+    remove_old_entries,
+)
 from edge_runtime.system.files import hash_file
 from edge_runtime.system.process import module_command, package_environment
 
@@ -45,12 +53,15 @@ def make_key(model: Path, threads: int, version: str) -> str:
 
 
 def find_packed(folder: Path, key: str) -> Path | None:
-    """Return a kept file that has not changed since it was written; remove others of that key."""
+    """Return a kept file that no one else may change, and that has not changed; remove others of that key."""
     for path in sorted(folder.glob(f"{key}-*")):
-        if path.name == f"{key}-{hash_file(path)}":
-            with suppress(OSError):
-                path.touch()  # the most recently used are kept
-            return path
+        file = open_cached(path)
+        if file is not None:
+            with file:
+                if path.name == f"{key}-{hashlib.file_digest(file, 'sha256').hexdigest()}":
+                    with suppress(OSError):
+                        os.utime(file.fileno())  # the most recently used are kept
+                    return path
         remove_entry(path)
     return None
 
@@ -82,7 +93,7 @@ def pack_weights(folder: Path, key: str, model: Path, threads: int) -> Path | No
         )
         if done.returncode != 0 or not made.stat().st_size:
             return None
-        return made.replace(folder / f"{key}-{hash_file(made)}")
+        return move_in(made, folder / f"{key}-{hash_file(made)}")
     except subprocess.TimeoutExpired:
         return None
     finally:

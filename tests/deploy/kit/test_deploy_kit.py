@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,6 +145,17 @@ def test_signed_contents_are_checked(files: dict[str, bytes], line: str) -> None
     """Names that are equal on some file systems, a file that is also a folder, or too many files are refused."""
     with pytest.raises(KitError, match=line):
         from_json(to_json(describe(FILES | files)))
+
+
+@pytest.mark.parametrize("name", [LOCK, MODEL])
+@pytest.mark.parametrize("other", [None, str.upper, str.title])
+def test_what_every_kit_has_is_looked_for_by_its_very_name(name: str, other: Callable[[str], str] | None) -> None:
+    """A kit without lock or model, or with one under a name of other case, is refused in a line."""
+    files = {path: data for path, data in FILES.items() if path != name}
+    if other is not None:
+        files[other(name)] = FILES[name]
+    with pytest.raises(KitError, match="lacks"):
+        from_json(to_json(describe(files)))
 
 
 def test_a_manifest_has_one_form() -> None:

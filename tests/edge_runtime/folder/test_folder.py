@@ -146,12 +146,46 @@ def test_several_labels_have_columns_and_values_of_their_own(folder: Path, tmp_p
     run(folder, tmp_path / "out", lambda: make_session(answer, labels=3))
     rows = read_results(tmp_path / "out")
     after = COLUMNS.index("lesion_pixels") + 1
-    assert list(rows[0]) == [*COLUMNS[:after], "pixels_edema", "pixels_core", *COLUMNS[after:]]
+    flags = COLUMNS.index("flags")
+    lead = ["label_probability", "background_probability"]
+    own = ["pixels_edema", "pixels_core"]
+    assert list(rows[0]) == [*COLUMNS[:after], *own, *COLUMNS[after:flags], *lead, *COLUMNS[flags:]]
     mask = read_mask(tmp_path / "out" / "masks" / "a.png")
     assert set(np.unique(mask)) == {0, 1, 2}
     assert int(rows[0]["pixels_edema"]) == (mask == 1).sum()
     assert int(rows[0]["pixels_core"]) == (mask == 2).sum()
     assert int(rows[0]["lesion_pixels"]) == (mask > 0).sum()
+
+
+@pytest.mark.parametrize("lead", [-0.2, -1e-4, -1e-7, 0.0, 1e-7, 1e-4, 0.2])
+def test_what_decides_a_softmax_is_shown(folder: Path, tmp_path: Path, lead: float) -> None:
+    """However close, as written label_probability exceeds background_probability just where the mask is not empty."""
+
+    def answer(tensor: Array) -> Array:
+        values = np.zeros((*tensor.shape[:3], 4), np.float32)
+        values[...] = (0.3, 0.1, 0.3 + lead, 0.3 - lead)
+        return values
+
+    run(folder, tmp_path / "out", lambda: make_session(answer, size=64, labels=4))
+    for row in read_results(tmp_path / "out"):
+        shown = float(row["label_probability"]) > float(row["background_probability"])
+        assert shown == (int(row["lesion_pixels"]) > 0)
+        assert float(row["max_probability"]) == pytest.approx(0.7, abs=0.01)  # of any lesion, whatever the mask
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7, 0.123456])
+@pytest.mark.parametrize("step", [-1e-2, -1e-5, -1e-7, 0.0, 1e-7, 1e-5])
+def test_no_rounding_carries_a_probability_over_the_threshold(
+    folder: Path, tmp_path: Path, threshold: float, step: float
+) -> None:
+    """max_probability as written reaches the threshold just where the mask is not empty."""
+
+    def answer(tensor: Array) -> Array:
+        return np.full(tensor.shape, np.float32(threshold + step), np.float32)
+
+    run(folder, tmp_path / "out", lambda: make_session(answer, threshold=threshold))
+    for row in read_results(tmp_path / "out"):
+        assert (float(row["max_probability"]) >= threshold) == (int(row["lesion_pixels"]) > 0)
 
 
 def test_a_model_that_classifies_has_two_columns_more(folder: Path, tmp_path: Path) -> None:

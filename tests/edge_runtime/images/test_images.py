@@ -190,6 +190,79 @@ def test_orientation_is_applied(rng: np.random.Generator, orientation: int) -> N
         assert_same(found, np.ascontiguousarray(TURNS[orientation](pixels)))
 
 
+def list_png_kinds(rng: np.random.Generator) -> list[tuple[int, int, Array, list[bytes], Array]]:
+    """Of each colour type and depth: (colour type, depth, samples as stored, chunks, pixels as meant)."""
+    table = rng.integers(0, 256, (256, 3)).astype(np.uint8)
+    palette = [make_chunk(b"PLTE", table.tobytes())]
+    clear = [*palette, make_chunk(b"tRNS", bytes(128))]  # the first half of the palette is transparent
+    index = draw(rng, "uint8", 1)
+    shown = table[index] * (index >= 128)[:, :, None]
+    kinds = [(PALETTE, 8, index, palette, table[index]), (PALETTE, 8, index, clear, shown)]
+    for depth in (8, 16):
+        for colour, channels in ((GREY, 1), (RGB, 3), (GREY_ALPHA, 2), (RGB_ALPHA, 4)):
+            stored = draw(rng, f"uint{depth}", channels)
+            meant = over_black(stored) if channels in (2, 4) else stored
+            kinds.append((colour, depth, stored, [], np.repeat(meant, 3, axis=2) if channels == 2 else meant))
+    return kinds
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_every_kind_of_png_is_applied(rng: np.random.Generator, orientation: int) -> None:
+    """A PNG's eXIf turns grey, colour, palette and alpha, of 8 and 16 bit, before the pixels or after them, once."""
+    for colour, depth, stored, chunks, meant in list_png_kinds(rng):
+        rows = b"".join(b"\0" + row.astype(f">u{depth // 8}").tobytes() for row in stored)
+        plain = make_png(stored.shape[1], stored.shape[0], depth, colour, rows, chunks)
+        assert_same(decode_image(plain, "x"), meant.astype(meant.dtype), slack=1)
+        for order in "<>":
+            block = make_exif(orientation, order)[10:]
+            for chunk in (make_chunk(b"eXIf", block), make_chunk(b"eXIf", b"Exif\0\0" + block)):
+                wanted = np.ascontiguousarray(TURNS[orientation](meant))
+                for data in (plain[:33] + chunk + plain[33:], plain[:-12] + chunk + plain[-12:]):
+                    assert_same(decode_image(data, "x"), wanted, slack=1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_every_kind_of_tiff_is_applied(rng: np.random.Generator, orientation: int) -> None:
+    """TIFF's tag turns grey and colour, alpha, of 8 and 16 bit, palettes, strips, tiles and planes."""
+    grey, colour = draw(rng, "uint8", 1), draw(rng, "uint8", 3)
+    palette = rng.integers(0, 256, (256, 3)).astype(np.uint8)
+    table = [(320, SHORT, (palette.T.astype(int) * 257).ravel().tolist())]
+    turned = {"orientation": orientation}
+    cases = [
+        (make_tiff(colour, planar=True, **turned), colour),
+        (make_tiff(grey, tile=32, **turned), grey),
+        (make_tiff(grey, rows=5, compression=LZW, **turned), grey),
+        (make_tiff(grey, photometric=WHITE_IS_ZERO, **turned), 255 - grey),
+        (make_tiff(grey, photometric=TIFF_PALETTE, more=table, **turned), palette[grey]),
+    ]
+    for dtype in ("uint8", "uint16"):
+        for order in "<>":
+            pixels, alpha = draw(rng, dtype, 3), draw(rng, dtype, 4)
+            cases.append((make_tiff(pixels, order, **turned), pixels))
+            cases.append((make_tiff(alpha, order, extra=UNASSOCIATED, **turned), over_black(alpha)))
+    for data, wanted in cases:
+        found = decode_image(data, "x")
+        assert_same(found, np.ascontiguousarray(TURNS[orientation](wanted)), slack=1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_every_kind_of_jpeg_is_applied(orientation: int) -> None:
+    """EXIF turns colour, inks and progressive JPEGs as it turns grey ones; values of other integer types count too."""
+    blocks = np.random.default_rng(5).integers(0, 256, (2, 3, 3)).astype(np.uint8)
+    rgb = ADOBE[:-1] + b"\0"
+    plain = decode_image(make_jpeg(blocks, rgb), "x")
+    turned = np.ascontiguousarray(TURNS[orientation](plain))
+    assert_same(decode_image(make_jpeg(blocks, make_exif(orientation) + rgb), "x"), turned)
+    ok, data = cv2.imencode(".jpg", plain, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    assert ok
+    progressive = data.tobytes()
+    wanted = np.ascontiguousarray(TURNS[orientation](decode_image(progressive, "x")))
+    assert_same(decode_image(progressive[:2] + make_exif(orientation) + progressive[2:], "x"), wanted)
+    long = struct.pack("<2sHIHHHII", b"II", 42, 8, 1, 0x112, 4, 1, orientation) + bytes(4)
+    exif = b"\xff\xe1" + struct.pack(">H", len(long) + 8) + b"Exif\0\0" + long
+    assert_same(decode_image(make_jpeg(blocks, exif + rgb), "x"), turned)
+
+
 @pytest.mark.parametrize("option", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)])
 def test_jpeg_of_every_kind(drawn: Array, option: tuple[int, ...]) -> None:
     """Baseline, progressive and restart-marked JPEGs, grey and colour, come close to what was drawn."""
@@ -217,6 +290,15 @@ def test_rare_bmps_are_read(rng: np.random.Generator) -> None:
     pixels = draw(rng, "uint8", 1)
     assert_same(decode_image(make_rle_bmp(pixels), "x"), pixels)
     assert_same(decode_image(make_short_bmp(pixels), "x"), pixels)
+
+
+def test_os2_palette_keeps_its_colours(rng: np.random.Generator) -> None:
+    """A BMP with OS/2's header has the colours of its palette, also where one alone is not grey."""
+    pixels, palette = draw(rng, "uint8", 1), rng.integers(0, 256, (256, 3)).astype(np.uint8)
+    assert_same(decode_image(make_short_bmp(pixels, palette), "x"), palette[pixels])
+    nearly = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
+    nearly[7, 2] += 1
+    assert_same(decode_image(make_short_bmp(pixels, nearly), "x"), nearly[pixels])
 
 
 def test_content_counts_not_the_name(tmp_path: Path, drawn: Array) -> None:

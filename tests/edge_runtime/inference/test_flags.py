@@ -17,7 +17,7 @@ from edge_runtime.cli import main
 from edge_runtime.contract.fields import FlagLimits
 from edge_runtime.contract.tail import read_contract
 from edge_runtime.inference.flags import CONTENT_FEATURES, find_features, flag_input, flag_result, raise_flags, shrink
-from edge_runtime.inference.postprocess import Measurements, measure_mask
+from edge_runtime.inference.postprocess import Lead, Measurements, measure_mask
 from edge_runtime.models import DEFAULT
 from reference.data.phantom import draw_phantom
 
@@ -149,6 +149,9 @@ def test_flags_of_a_result() -> None:
     assert flag_result(dataclasses.replace(quiet, components=4), LIMITS, 0.5) == ["fragments"]
     for close in (0.54, 0.46):
         assert flag_result(dataclasses.replace(quiet, max_probability=close), LIMITS, 0.5) == ["margin"]
+    for label, background, raised in ((0.34, 0.30, True), (0.30, 0.34, True), (0.55, 0.30, False), (0.2, 0.4, False)):
+        found = dataclasses.replace(quiet, max_probability=0.5, lead=Lead(label, background))
+        assert flag_result(found, LIMITS, 0.5) == ["margin"] * raised
 
 
 def test_a_contract_without_triage_raises_what_needs_none() -> None:

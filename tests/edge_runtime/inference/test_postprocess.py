@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from edge_runtime.errors import ModelError
-from edge_runtime.inference.postprocess import measure_mask, to_class, to_labels, to_probability
+from edge_runtime.inference.postprocess import find_lead, measure_mask, to_class, to_labels, to_probability
 
 
 def count_components(mask: npt.NDArray[np.bool_]) -> int:
@@ -107,6 +107,19 @@ def test_softmax_labels_are_the_most_probable(rng: np.random.Generator) -> None:
             values = probability[y, x].tolist()
             assert labels[y, x] == values.index(max(values))
             assert lesion[y, x] == pytest.approx(1 - values[0])
+
+
+def test_the_lead_decides_whether_the_mask_is_empty(rng: np.random.Generator) -> None:
+    """A softmax's mask is empty just where no label exceeds the background at the pixel named, ties included."""
+    for alpha in (1.0, 8.0, 80.0):
+        for _ in range(40):
+            probability = rng.dirichlet([2 * alpha, alpha, alpha, alpha], (4, 5)).astype(np.float32)
+            probability[0, 0] = (0.5, 0.5, 0, 0)
+            lead = find_lead(probability)
+            pixels = [tuple(map(float, pixel)) for row in probability for pixel in row]
+            best = max(pixels, key=lambda pixel: np.float32(max(pixel[1:])) - np.float32(pixel[0]))
+            assert (lead.label, lead.background) == (max(best[1:]), best[0])
+            assert (lead.label > lead.background) == bool(to_labels(probability, 0.5)[0].any())
 
 
 def test_overlapping_sigmoids_show_the_last_that_is_reached() -> None:
