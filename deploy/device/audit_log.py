@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import AuditLogError, OutputError, UsageError
-from edge_runtime.system.files import hold_lock, sync_folder
+from edge_runtime.system.files import TEMPORARY, hold_lock, sync_folder
 
 from .durable import MAKE_ROOM, format_now, write_json
 
@@ -54,6 +54,13 @@ def append_event(root: Path, event: str, facts: Mapping[str, Any]) -> Head:
             raise OutputError(str(log), error.strerror or str(error), MAKE_ROOM) from None
         write_json(root / HEAD, {"n": head.n, "hash": head.hash})
     return head
+
+
+def clean_log(root: Path) -> None:
+    """Remove the temporary files of commands that were killed while they wrote the head. Raises: OutputError."""
+    with hold_lock(root / LOCK, fix=MAKE_ROOM), suppress(OSError):
+        for path in (root / LOG).parent.glob(f"{TEMPORARY}*"):
+            path.unlink(missing_ok=True)
 
 
 def read_last_line(log: Path) -> Head:

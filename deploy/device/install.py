@@ -19,7 +19,7 @@ from edge_runtime.errors import EdgeSegError, InstallError, KitError, OutputErro
 from edge_runtime.system.files import hold_lock
 
 from . import requirements
-from .audit_log import append_event
+from .audit_log import append_event, clean_log
 from .durable import MAKE_ROOM, write_durably
 from .slot_test import check_slot
 from .slots import (
@@ -207,6 +207,7 @@ def restore_previous(root: Path, slot: Slot, reason: str, steps: InstallSteps) -
 
 def finish_interrupted(root: Path, steps: InstallSteps) -> None:
     """Clean up after interrupted commands: finish a switch that was made, or undo it if the slot is not healthy."""
+    clean_log(root)
     for slot in clean_up(root):
         append_event(root, "failed", describe_slot(slot) | {"reason": slot.reason})
     current = find_slot(root, read_current(root))
