@@ -85,6 +85,8 @@ def open_output(out: Path, contract: Contract, force: bool) -> Iterator[None]:
     make_output(out, force)
     with lock_output(out):
         remove_temporary_files(out)
+        if not (out / JOURNAL).exists():  # the first file: by it a run that is killed now knows its own OUT again
+            write_journal(out / JOURNAL, ())
         try:
             yield
         finally:
