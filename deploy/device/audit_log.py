@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import AuditLogError, OutputError, UsageError
-from edge_runtime.system.files import TEMPORARY, hold_lock, sync_folder
+from edge_runtime.system.files import TEMPORARY, hold_lock, sync_folder, sync_handle
 
 from .durable import MAKE_ROOM, format_now, write_json
 
@@ -48,7 +47,7 @@ def append_event(root: Path, event: str, facts: Mapping[str, Any]) -> Head:
                 file.truncate(measure_whole_lines(log))  # a line that a power cut left unfinished
                 file.write(to_canonical_json({**fields, "hash": head.hash}) + b"\n")
                 file.flush()
-                os.fsync(file.fileno())
+                sync_handle(file.fileno())
             sync_folder(log.parent, MAKE_ROOM)
         except OSError as error:
             raise OutputError(str(log), error.strerror or str(error), MAKE_ROOM) from None

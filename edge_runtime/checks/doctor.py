@@ -22,7 +22,7 @@ from edge_runtime.contract.tail import read_contract
 from edge_runtime.errors import EdgeSegError
 from edge_runtime.models import DEFAULT
 from edge_runtime.system.machine import Machine, read_machine
-from edge_runtime.system.process import package_environment
+from edge_runtime.system.process import end_with_parent, package_environment
 from edge_runtime.system.versions import read_versions
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -182,7 +182,12 @@ def try_engine(name: str) -> DoctorLine:
     what, command = f"engine {name}", [sys.executable, "-P", "-c", TRY_ENGINE, name, str(DEFAULT)]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=ENGINE_LIMIT_S, env=package_environment()
+            command,
+            capture_output=True,
+            text=True,
+            timeout=ENGINE_LIMIT_S,
+            env=package_environment(),
+            preexec_fn=end_with_parent(),
         )
     except subprocess.TimeoutExpired:
         return DoctorLine(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.errors import OutputError
 from edge_runtime.images.limits import MAX_PIXELS, MAX_SECONDS
+from edge_runtime.system.files import remove_inside
 
 from .inputs import Input
 
@@ -42,7 +42,7 @@ def discard_outputs(out: Path, item: Input, keep: Collection[str]) -> None:
     for name in list_outputs(item.name):
         path = out / name
         try:
-            if name not in keep and os.path.lexists(path):
-                path.unlink()
+            if name not in keep:
+                remove_inside(path, out)
         except OSError as error:
             raise OutputError(str(path), error.strerror or str(error), "remove it") from None

@@ -174,7 +174,7 @@ class ImageProcessor:
                 files[name_sprite(item.name)] = encode_jpeg(draw_sprite(plain, result.labels, self.colours))
         for name, data in files.items():
             try:
-                write_file(self.out / name, data)
+                write_file(self.out / name, data, root=self.out)
             except OutputError as error:
                 if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENAMETOOLONG, errno.EILSEQ):
                     raise ImageError(item.file, f"its outputs cannot be named ({error.why})", "rename it") from None

@@ -34,7 +34,7 @@ from edge_runtime.folder.records.journal import (
 from edge_runtime.folder.records.results_csv import RESULTS, list_columns, make_row, to_cells, write_line
 from edge_runtime.folder.records.run_json import Counts
 from edge_runtime.folder.run import open_output, write_summary
-from edge_runtime.system.files import MAKE_ROOM, open_atomic, write_file
+from edge_runtime.system.files import MAKE_ROOM, open_append, open_atomic, write_file
 from edge_runtime.system.machine import format_local_time
 from edge_runtime.system.process import read_rss
 from edge_runtime.system.versions import find_own_version
@@ -57,6 +57,10 @@ class Watched:
     out: Path
     recursive: bool
     settle_s: float
+
+
+class Stopped(Exception):
+    """The service was stopped while a model was being loaded."""
 
 
 class Service:
@@ -88,6 +92,7 @@ class Service:
         self.page_outdated, self.page_at = False, 0.0
         self.facts: dict[str, Any] = {}
         self.last_done: str | None = None
+        self.pool: Pool | None = None  # None while one is made
 
     def stop(self, *_: object) -> None:
         """Finish the images that are being processed, then end."""
@@ -98,44 +103,56 @@ class Service:
 
         Raises: OutputError if another run uses the folder; what the pool raises at the first start.
         """
-        watched = self.watched
-        pool = self.make_pool(self.beat)
         try:
-            with open_output(watched.out, pool.contract, self.options.force):
-                names = list_columns(pool.contract)
-                inbox = Inbox(watched.inbox, watched.out, watched.recursive, watched.settle_s, {})
-                if self.options.force:
-                    write_journal(watched.out / JOURNAL, ())
-                self.facts = {"model": pool.contract.model.id, "model_sha256": pool.contract.model.sha256}
-                self.facts |= {"engine": pool.facts["engine"]["name"], "threads": pool.facts["engine"]["threads"]}
-                self.write_health()  # "starting" until what was done before is known
-                self.notifier.notify("READY=1")
-                while not self.stopped.is_set():
-                    try:
-                        self.serve(pool, inbox, names)
-                    except EdgeSegError as error:
-                        if isinstance(error, EngineError):
-                            raise
-                        self.report_trouble(error)
-                        pool.close()
-                        pool = self.make_pool(self.beat)
-                self.notifier.notify("STOPPING=1")
-                self.set_state("stopping")
-                with suppress(EdgeSegError):
-                    self.write_page(pool)
+            self.serve_until_stopped()
+        except Stopped:
+            self.notifier.notify("STOPPING=1")
+            if self.facts:
                 self.set_state("stopped")
         finally:
-            pool.close()
+            if self.pool is not None:
+                self.pool.close()
+
+    def serve_until_stopped(self) -> None:
+        """Load the model, open OUT and serve. Raises: Stopped if it is stopped while it loads; as `run`."""
+        watched = self.watched
+        pool = self.start_pool()
+        with open_output(watched.out, pool.contract, self.options.force):
+            names = list_columns(pool.contract)
+            inbox = Inbox(watched.inbox, watched.out, watched.recursive, watched.settle_s, {})
+            if self.options.force:
+                write_journal(watched.out / JOURNAL, ())
+            self.facts = {"model": pool.contract.model.id, "model_sha256": pool.contract.model.sha256}
+            self.facts |= {"engine": pool.facts["engine"]["name"], "threads": pool.facts["engine"]["threads"]}
+            self.write_health()  # "starting" until what was done before is known
+            self.notifier.notify("READY=1")
+            while not self.stopped.is_set():
+                try:
+                    self.serve(pool, inbox, names)
+                except EdgeSegError as error:
+                    if isinstance(error, EngineError):
+                        raise
+                    self.report_trouble(error)
+                    pool = self.start_pool()
+            self.notifier.notify("STOPPING=1")
+            self.set_state("stopping")
+            with suppress(EdgeSegError):
+                self.write_page(pool)
+            self.set_state("stopped")
+
+    def start_pool(self) -> Pool:
+        """Return a new pool in place of the one before. Raises: Stopped; what the pool raises."""
+        if self.pool is not None:
+            self.pool.close()
+        self.pool = None
+        self.pool = self.make_pool(self.beat)
+        return self.pool
 
     def serve(self, pool: Pool, inbox: Inbox, names: list[str]) -> None:
         """Scan, segment, scan again, until stopped. Raises: OutputError, EdgeSegError: the disk or a folder fails."""
         out = self.watched.out
         inbox.done = self.restore(names)
-        try:
-            journal, results = (out / JOURNAL).open("ab", buffering=0), (out / RESULTS).open("ab", buffering=0)
-        except OSError as error:
-            raise OutputError(str(out), error.strerror or str(error), MAKE_ROOM) from None
-        with journal, results:
+        with open_append(out / JOURNAL) as journal, open_append(out / RESULTS) as results:
             while not self.stopped.is_set():
                 scanned = time.monotonic()
                 ready = list(inbox.scan(scanned))
@@ -242,8 +259,15 @@ class Service:
             self.beat()
 
     def beat(self) -> None:
-        """Show in health.json and to the watchdog that the service is alive."""
+        """Show in health.json and to the watchdog that the service is alive.
+
+        Raises: Stopped where it is to stop and no model is loaded that could finish an image.
+        """
         self.notifier.beat()
+        if self.stopped.is_set() and (self.pool is None or self.pool.describe_loading()):
+            raise Stopped
+        if not self.facts:  # OUT is not this service's yet
+            return
         if time.monotonic() - self.health_at >= HEALTH_S:
             self.write_health()
 
@@ -259,9 +283,10 @@ class Service:
     def write_health(self) -> None:
         """Write health.json; that it cannot be written shows by its age."""
         self.health_at = time.monotonic()
+        loading = self.pool.describe_loading() if self.pool is not None else ""
         health = {
-            "state": self.state,
-            "error": self.trouble or None,
+            "state": "starting" if loading and self.state != "blocked" else self.state,
+            "error": self.trouble or loading or None,
             "updated": format_local_time(),
             "uptime_s": round(self.health_at - self.started, 1),
             "pid": os.getpid(),
