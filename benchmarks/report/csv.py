@@ -11,8 +11,8 @@ from benchmarks.result.lookup import Result, find
 from benchmarks.result.roles import find_scores, list_subjects
 from benchmarks.result.specification import SCORES
 from benchmarks.result.wording import escape_hidden
+from edge_runtime.system.spreadsheet import escape_formula
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # the beginnings of formulas
 COLUMNS = {  # of summary.csv, after those that name the run and the subject: paths below the subject
     "engine": "engine",
     "threads": "threads",
@@ -68,5 +68,4 @@ def to_cell(value: Any) -> str:
         return "not measured"
     if isinstance(value, int | float):
         return repr(value)
-    text = escape_hidden(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return escape_formula(escape_hidden(value))

@@ -32,7 +32,7 @@ from deploy.files import (
     write_json,
 )
 from edge_runtime.errors import AuditLogError, OutputError, UsageError
-from edge_runtime.system.files import TEMPORARY, hold_lock, sync_folder
+from edge_runtime.system.files import TEMPORARY, hold_lock, sync_folder, sync_handle
 
 START = "0" * 64
 FOLDER, LOG, HEAD, LOCK = "audit", "audit/log.jsonl", "audit/head.json", "audit/.lock"
@@ -66,7 +66,7 @@ def append_event(root: Path, event: str, facts: Mapping[str, Any]) -> Head:
                 file.truncate(data.rfind(b"\n") + 1)  # a line that a power cut left unfinished
                 file.write(to_canonical_json({**fields, "hash": head.hash}) + b"\n")
                 file.flush()
-                os.fsync(file.fileno())
+                sync_handle(file.fileno())
             sync_folder(log.parent, MAKE_ROOM)
         except OSError as error:
             raise OutputError(str(log), error.strerror or str(error), MAKE_ROOM) from None

@@ -22,11 +22,11 @@ from typing import Any
 
 from deploy.files import read_json, to_line
 from edge_runtime.errors import UsageError
+from edge_runtime.system.spreadsheet import escape_formula
 from evidence.document import escape_markdown, make_table
 
 MAX_BYTES = 64 << 20  # of one file; a benchmark's raw samples and pictures take a few MB
 MAX_TEXT = 300  # of one cell
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet interprets a text that begins so as a formula
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def to_csv(devices: list[Device]) -> str:
     table.writerow([field.name for field in fields(Device)])
     for row in devices:
         cells = ["" if value is None else value for value in astuple(row)]
-        table.writerow([f"'{c}" if isinstance(c, str) and c.startswith(FORMULA) else c for c in cells])
+        table.writerow([escape_formula(cell) if isinstance(cell, str) else cell for cell in cells])
     return buffer.getvalue()
 
 

@@ -23,7 +23,7 @@ from edge_runtime.models import DEFAULT
 from edge_runtime.system.cache import find_cache_fault
 from edge_runtime.system.machine import Machine, read_machine
 from edge_runtime.system.needs import LIBRARIES, RAISE_LIMIT, describe_limits, is_shortage
-from edge_runtime.system.process import describe_status, find_last_line, package_environment
+from edge_runtime.system.process import describe_status, end_with_parent, find_last_line, package_environment
 from edge_runtime.system.versions import read_versions
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -201,7 +201,12 @@ def try_engine(name: str) -> DoctorLine:
     what, command = f"engine {name}", [sys.executable, "-P", "-c", TRY_ENGINE, name, str(DEFAULT)]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=ENGINE_LIMIT_S, env=package_environment()
+            command,
+            capture_output=True,
+            text=True,
+            timeout=ENGINE_LIMIT_S,
+            env=package_environment(),
+            preexec_fn=end_with_parent(),
         )
     except subprocess.TimeoutExpired:
         return DoctorLine(

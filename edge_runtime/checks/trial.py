@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.inference.engine_verdict import EngineTrial
-from edge_runtime.system.process import module_command, package_environment
+from edge_runtime.system.process import end_with_parent, module_command, package_environment
 
 from .trial_main import MASKS
 
@@ -89,7 +89,15 @@ def start_worker(spec: dict[str, Any], folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir()
     command = module_command("edge_runtime.checks.trial_main", json.dumps(spec), folder)
     pipe, devnull = subprocess.PIPE, subprocess.DEVNULL
-    return subprocess.Popen(command, env=package_environment(), stdin=pipe, stdout=pipe, stderr=devnull, cwd=folder)
+    return subprocess.Popen(
+        command,
+        env=package_environment(),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=devnull,
+        cwd=folder,
+        preexec_fn=end_with_parent(),  # a driver that hangs does not read that its pipe was closed
+    )
 
 
 def read_message(process: subprocess.Popen[bytes], end: float) -> dict[str, Any]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edge_runtime.errors import OutputError
 from edge_runtime.images.limits import MAX_PIXELS, MAX_SECONDS
+from edge_runtime.system.files import ObstacleError, remove_inside
 
 from .inputs import Input
-
-OUTPUT_FOLDERS = ("masks", "probability", "overlays", "gallery")
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,9 @@ def discard_outputs(out: Path, item: Input, keep: Collection[str]) -> None:
     for name in list_outputs(item.name):
         path = out / name
         try:
-            if name not in keep and os.path.lexists(path) and not stat.S_ISDIR(os.lstat(path).st_mode):
-                path.unlink()
+            if name not in keep:
+                remove_inside(path, out)
+        except (IsADirectoryError, ObstacleError):
+            pass  # it is no output, but stands in the way of one
         except OSError as error:
             raise OutputError(str(path), error.strerror or str(error), "remove it") from None

@@ -28,7 +28,7 @@ from edge_runtime.images.write import encode_jpeg, encode_mask, encode_png
 from edge_runtime.inference.flags import raise_flags
 from edge_runtime.inference.postprocess import measure_mask
 from edge_runtime.inference.session import Result, Session
-from edge_runtime.system.files import write_file
+from edge_runtime.system.files import ObstacleError, write_file
 from edge_runtime.system.needs import name_limit
 from edge_runtime.system.versions import find_own_version
 
@@ -185,7 +185,7 @@ class ImageProcessor:
                 files[name_sprite(item.name)] = encode_jpeg(draw_sprite(plain, result.labels, self.colours))
         for name, data in files.items():
             try:
-                write_file(self.out / name, data)
+                write_file(self.out / name, data, root=self.out)
             except OutputError as error:
                 if is_name_error(error, self.out, name):
                     raise ImageError(item.file, f"its outputs cannot be named ({error.why})", "rename it") from None
@@ -196,8 +196,10 @@ class ImageProcessor:
 def is_name_error(error: OutputError, out: Path, name: str) -> bool:
     """Tell whether only this name cannot be given in OUT: it is too long or holds a character that is not allowed
     there, or a file or folder stands in its way."""
+    if isinstance(error, ObstacleError):
+        return error.what != str(out / name.split("/")[0])
     code = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
-    return code in NAME_ERRORS or (code in OBSTACLE_ERRORS and (out / name.split("/")[0]).is_dir())
+    return code in NAME_ERRORS or code in OBSTACLE_ERRORS
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from edge_runtime.folder.records.journal import (
 )
 from edge_runtime.folder.records.results_csv import RESULTS, list_columns, make_row, read_rows, to_cells, write_line
 from edge_runtime.folder.records.run_json import Counts, describe_page
-from edge_runtime.system.files import TEMPORARY, open_atomic, write_file
+from edge_runtime.system.files import TEMPORARY, open_append, open_atomic, write_file
 
 from .inputs import Input, name_mask
 from .names import find_clashes
@@ -60,7 +60,7 @@ def run_folder(
         write_journal(out / JOURNAL, earlier.values())
         ok, failed, kept = 0, len(clashes), 0
         with (
-            (out / JOURNAL).open("ab", buffering=0) as journal,
+            open_append(out / JOURNAL) as journal,
             open_atomic(out / RESULTS) as results,
             closing(pool.process(alone, out, earlier)) as outcomes,  # ends before the lock is released
         ):
@@ -129,6 +129,8 @@ def open_output(out: Path, contract: Contract, force: bool) -> Iterator[None]:
     make_output(out, force)
     with lock_output(out):
         remove_temporary_files(out)
+        if not (out / JOURNAL).exists():  # the first file: by it a run that is killed now knows its own OUT again
+            write_journal(out / JOURNAL, ())
         try:
             yield
         finally:
@@ -177,8 +179,9 @@ def make_output(out: Path, force: bool) -> None:
 
 def remove_temporary_files(out: Path) -> None:
     """Remove the temporary files of a run that was killed; the lock guarantees that none is running."""
-    for top, _, names in os.walk(out):  # unlike rglob it allows for folders that vanish meanwhile
-        for name in names:
-            if name.startswith(TEMPORARY):
-                with suppress(OSError):
-                    Path(top, name).unlink()
+    with suppress(OSError):  # OUT is gone
+        for _, _, names, folder in os.fwalk(out.resolve()):  # by descriptors: no link below OUT is followed
+            for name in names:
+                if name.startswith(TEMPORARY):
+                    with suppress(OSError):
+                        os.unlink(name, dir_fd=folder)

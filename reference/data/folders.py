@@ -20,6 +20,7 @@ from edge_runtime.images.formats import SUFFIXES
 from edge_runtime.images.read import read_image
 from edge_runtime.inference.preprocess import to_grey, to_tensor
 from edge_runtime.system.files import hash_file
+from edge_runtime.system.spreadsheet import unescape_formula
 
 from .same_slice import find_copies, group_linked, make_fingerprint, stack_fingerprints
 
@@ -88,7 +89,8 @@ def read_labels(path: Path) -> dict[str, tuple[str, str]]:
         missing = {"id", "class", "patient"} - set(rows.fieldnames or ())
         if missing:
             raise UsageError(str(path), f"column {', '.join(sorted(missing))} is missing", "use id,class,patient")
-        return {row["id"]: (row["class"], row["patient"]) for row in rows}
+        cells = ([unescape_formula(row[name] or "") for name in ("id", "class", "patient")] for row in rows)
+        return {name: (kind, patient) for name, kind, patient in cells}
 
 
 def split_by_patient(slices: Sequence[Slice], shares: Sequence[float], seed: int) -> list[list[Slice]]:

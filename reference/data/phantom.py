@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import OutputError
+from edge_runtime.system.spreadsheet import escape_formula
 
 Field = NDArray[np.floating[Any]]  # always float32; the type is wider because numpy's stubs are
 
@@ -167,7 +168,7 @@ def write_labels(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("id", "class", "patient"))
-        writer.writerows(rows)
+        writer.writerows([escape_formula(cell) for cell in row] for row in rows)
 
 
 # ---------------------------------------------------------------- fields

@@ -20,7 +20,12 @@ from edge_runtime.folder.inputs import Input
 from edge_runtime.folder.outputs import Options
 from edge_runtime.folder.records.journal import JournalEntry, Outcome
 from edge_runtime.system.needs import RAISE_LIMIT, SEE_DOCTOR, describe_limits
-from edge_runtime.system.process import describe_status, module_command, package_environment
+from edge_runtime.system.process import describe_status, end_with_parent, module_command, package_environment
+
+# Of a child until its model is loaded, or --max-seconds where that is more. Fifteen times what 100 MB of packages take
+# from a card of 10 MB/s; enough for packing weights (ended after 120 s) or a GPU's first shaders (90 s in a trial).
+# Below the 180 s after which systemd ends the kit's unit: the command's own line, which names the cause, comes first.
+MAX_LOAD_S = 150.0
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,14 @@ class ChildProcess:
         """Start the process, whose imports take longer than what follows."""
         self.process = start_process()
         self.facts: Mapping[str, Any] | None = None  # until the model is loaded
+        self.loads = False  # whether it was asked to
         self.pending: dict[int, Input] = {}  # submitted, without outcome; in order
         self.tests_suspect = False  # whether the one pending image is a suspect
-        self.buffer, self.last = b"", 0.0
+        self.buffer, self.last = b"", time.monotonic()
 
     def load(self) -> None:
         """Have the process load the model; `facts` are set when it has."""
+        self.loads, self.last = True, time.monotonic()
         session = {**asdict(self.session), "path": self.session.path and str(self.session.path)}
         self.send({"session": session, "options": asdict(self.options)})
         self.send_output()
@@ -126,7 +133,7 @@ class ChildProcess:
             if "bug" in message:
                 raise RuntimeError(f"in the child:\n{message['bug']}")
             if "ready" in message:
-                self.facts = message["ready"]
+                self.facts, self.last = message["ready"], time.monotonic()
                 continue
             del self.pending[message["n"]]
             self.tests_suspect = False
@@ -135,8 +142,22 @@ class ChildProcess:
         return outcomes
 
     def deadline(self) -> float:
-        """Return the time, on the monotonic clock, at which the next outcome is due."""
+        """Return the time, on the monotonic clock, at which the model is loaded or the next outcome is due."""
+        if self.facts is None:
+            return self.last + self.max_load_s() if self.loads else float("inf")
         return self.last + self.options.max_seconds if self.pending else float("inf")
+
+    def max_load_s(self) -> float:
+        """Return how many seconds loading may take: a slow machine is given more by --max-seconds."""
+        return max(MAX_LOAD_S, self.options.max_seconds)
+
+    def give_up(self) -> ChildDied | EngineError:
+        """End the process, whose deadline is over; return what is to be raised."""
+        self.kill()
+        if self.facts is None:
+            why = f"the process that loads the model took longer than {self.max_load_s():g} s"
+            return EngineError(f"engine {self.session.engine}", why, "try another --engine, or raise --max-seconds")
+        return ChildDied(f"it took longer than {self.options.max_seconds:g} s; raise --max-seconds if that is right")
 
     def restart(self) -> None:
         """Start a new process in place of this one, and have it load the model."""
@@ -165,7 +186,14 @@ def start_process() -> subprocess.Popen[bytes]:
     pipe, environment = subprocess.PIPE, package_environment()
     try:
         command = module_command("edge_runtime.folder.pools.child_main")
-        process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, bufsize=0)
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=pipe,
+            stdout=pipe,
+            bufsize=0,
+            preexec_fn=end_with_parent(),  # one that hangs does not read that its pipe was closed
+        )
     except OSError as error:
         raise EdgeSegError("a process for the images", error.strerror or str(error), "try --no-isolation") from None
     if hasattr(fcntl, "F_SETPIPE_SZ") and process.stdin is not None:

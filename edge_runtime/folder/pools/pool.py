@@ -21,6 +21,10 @@ class Pool(Protocol):
         """Yield the outcome of each input, as they come: not always in their order."""
         ...
 
+    def describe_loading(self) -> str:
+        """Return why no image can be segmented now, since the model is being loaded again; "" where it can."""
+        ...
+
     def close(self) -> None:
         """Release all that the pool holds, whatever it is doing."""
         ...

@@ -4,7 +4,7 @@ The parent holds nothing but names and outcomes; NumPy, OpenCV and the engine ar
 rather than threads, since some engines hold Python's lock while they run; packed weights that are mapped from a file
 are shared. Each child has a few images pending. When one dies or does not answer for too long, a new one gets its
 pending images one by one: the one that it dies of again is marked as failed, the others are segmented, and the run
-goes on as before.
+goes on as before. Loading has a limit too: a child that exceeds it, also one that replaces another, ends the run.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class ProcessPool:
     """Segments in child processes, which are replaced when they die."""
 
     def __init__(self, session: SessionOptions, options: Options, beat: Callable[[], None] = lambda: None) -> None:
-        """Load the model in a child, then in the others. beat: called at least once a second during `process`.
+        """Load the model in a child, then in the others.
 
+        beat: called at least once a second while a model is loaded and during `process`; what it raises ends the pool.
         Raises: ModelError, ContractError, EngineError, UsageError, as Session.load does.
         """
         self.options, self.beat = options, beat
@@ -44,7 +45,11 @@ class ProcessPool:
             first, *others = self.children
             first.load()
             while first.facts is None:
-                first.read_outcomes()
+                self.beat()
+                if select.select([first], (), (), wait_seconds(first.deadline()))[0]:
+                    first.read_outcomes()
+                elif time.monotonic() >= first.deadline():
+                    raise first.give_up()
             self.facts: Mapping[str, Any] = first.facts
             for child in others:  # the first has packed the weights that they all map
                 child.load()
@@ -70,6 +75,13 @@ class ProcessPool:
             if any(child.busy for child in self.children):  # interrupted: the pending outcomes are not read
                 self.close()
 
+    def describe_loading(self) -> str:
+        """Return for how long no image can be segmented since all children load the model; "" where one has."""
+        if any(child.facts is not None for child in self.children):
+            return ""
+        seconds = time.monotonic() - min(child.last for child in self.children)
+        return f"the model is being loaded again, for {seconds:.0f} s, since the process that had it ended"
+
     def find_free(self) -> ChildProcess | None:
         """Return the child with the fewest pending images, None where all have enough."""
         ready = (child for child in self.children if child.has_room(MAX_PENDING))
@@ -79,16 +91,14 @@ class ProcessPool:
         """Wait at most a second for outcomes; replace a child that died or hangs. Raises: what a child reports."""
         self.beat()
         deadline = min(child.deadline() for child in self.children)
-        ready, _, _ = select.select(self.children, (), (), max(0.0, min(1.0, deadline - time.monotonic())))
+        ready, _, _ = select.select(self.children, (), (), wait_seconds(deadline))
         outcomes: list[Outcome] = []
         for child in self.children:
             try:
                 if child in ready:
                     outcomes.extend(child.read_outcomes())
                 elif time.monotonic() >= child.deadline():
-                    child.kill()
-                    seconds = f"{self.options.max_seconds:g} s"
-                    raise ChildDied(f"it took longer than {seconds}; raise --max-seconds if that is right")
+                    raise child.give_up()
             except ChildDied as death:
                 outcomes.extend(self.replace(child, str(death), out))
             child.submit_suspect()
@@ -114,3 +124,8 @@ class ProcessPool:
         """End the children, whatever they are doing."""
         for child in self.children:
             child.kill()
+
+
+def wait_seconds(deadline: float) -> float:
+    """Return how long to wait for a deadline, at most a second: `beat` is called between."""
+    return max(0.0, min(1.0, deadline - time.monotonic()))

@@ -46,5 +46,9 @@ class ThreadPool:
         finally:
             pipeline.close()
 
+    def describe_loading(self) -> str:
+        """Return "": the model was loaded at the start."""
+        return ""
+
     def close(self) -> None:
         """Nothing is held between runs."""

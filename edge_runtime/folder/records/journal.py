@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,11 +14,14 @@ from typing import BinaryIO
 
 from edge_runtime.contract.fields import ModelFacts
 from edge_runtime.errors import OutputError
-from edge_runtime.system.files import MAKE_ROOM, open_atomic
+from edge_runtime.system.files import MAKE_ROOM, open_atomic, open_own, read_kind, require_kind
 
 ResultRow = dict[str, str]  # column: cell
 JOURNAL, LOCK = "journal.jsonl", ".lock"
 MODEL = "model"  # the entry of a journal's row that results.csv does not have
+# What a run and a service write in OUT.
+OWN_FILES = (LOCK, JOURNAL, "results.csv", "run.json", "health.json", "index.html")
+OWN_FOLDERS = ("masks", "probability", "overlays", "gallery")
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,15 @@ def to_line(entry: JournalEntry) -> str:
 
 @contextmanager
 def lock_output(out: Path) -> Iterator[None]:
-    """Lock OUT for this process. Raises: OutputError if another run has locked it."""
+    """Lock OUT for this process.
+
+    Raises: OutputError if another run has locked it, or a link, pipe or device has a name that a run uses there.
+    """
     try:
-        file = (out / LOCK).open("ab+", buffering=0)
+        for names, kind in ((OWN_FILES, stat.S_IFREG), (OWN_FOLDERS, stat.S_IFDIR)):
+            for name in names:
+                require_kind(out / name, read_kind(out / name), kind)
+        file = os.fdopen(open_own(out / LOCK, os.O_RDWR | os.O_APPEND, shared=True), "ab+", buffering=0)
     except OSError as error:
         raise OutputError(str(out), error.strerror or str(error), "choose another folder with -o") from None
     with file:
@@ -133,8 +143,9 @@ def lock_output(out: Path) -> Iterator[None]:
         except OSError:
             pass  # a file system without locks
         try:
-            file.truncate(0)
-            file.write(str(os.getpid()).encode())
+            if os.fstat(file.fileno()).st_nlink == 1:  # else it is another file too, which is not to be changed
+                file.truncate(0)
+                file.write(str(os.getpid()).encode())
         except OSError as error:
             raise OutputError(str(out), error.strerror or str(error), MAKE_ROOM) from None
         try:

@@ -1,4 +1,7 @@
-"""How is results.csv written, a row for each input as it is done, so that memory does not grow with their number?"""
+"""How is results.csv written, a row for each input as it is done, so that memory does not grow with their number?
+
+No file name, message or class name in it is a formula for a spreadsheet; `read_rows` gives them back as they were.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge_runtime.contract.fields import Contract
+from edge_runtime.system.spreadsheet import escape_formula, unescape_formula
 
 from .journal import ResultRow
 
@@ -16,6 +20,7 @@ COLUMNS = ("file", "status", "error", "width", "height", "lesion_pixels")  # the
 COLUMNS_AFTER = ("lesion_fraction", "components", "max_probability")
 LEAD_COLUMNS = ("label_probability", "background_probability")  # then, where the largest class decides, and then flags
 CLASS_COLUMNS = ("class", "class_probability")  # then, of a model that classifies
+TEXTS = ("file", "error", "class")  # the columns with texts of others; all others are numbers or this program's words
 TIMINGS = ("read_ms", "infer_ms", "write_ms")
 
 
@@ -44,11 +49,12 @@ def to_cell(text: str) -> str:
 
 
 def to_cells(row: Mapping[str, str], names: Sequence[str]) -> list[str]:
-    """Return a row's cells in the order of the columns."""
-    return [row.get(name, "") for name in names]
+    """Return a row's cells in the order of the columns, none of them a formula."""
+    return [escape_formula(row.get(name, "")) if name in TEXTS else row.get(name, "") for name in names]
 
 
 def read_rows(path: Path) -> Iterator[ResultRow]:
-    """Yield the rows of a results.csv."""
+    """Yield the rows of a results.csv, texts as they were before they were written."""
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        yield from csv.DictReader(file)
+        for row in csv.DictReader(file):
+            yield {**row, **{name: unescape_formula(row[name]) for name in TEXTS if row.get(name)}}

@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge_runtime.errors import OutputError
-from edge_runtime.folder.outputs import OUTPUT_FOLDERS
 from edge_runtime.folder.records.journal import (
     JOURNAL,
-    LOCK,
+    OWN_FILES,
+    OWN_FOLDERS,
     JournalEntry,
     append_journal,
     scan_journal,
     write_journal,
 )
 from edge_runtime.folder.records.results_csv import RESULTS, to_cells, write_line
-from edge_runtime.system.files import MAKE_ROOM, TEMPORARY, open_atomic
+from edge_runtime.system.files import MAKE_ROOM, TEMPORARY, open_append, open_atomic
 
 HEALTH = "health.json"
-OWN_NAMES = {*OUTPUT_FOLDERS, JOURNAL, LOCK, RESULTS, HEALTH, "run.json", "index.html"}
 
 
 class RecordsMoved(OutputError):
@@ -39,9 +38,11 @@ class RecordFiles:
         try:
             self.folder = out.stat()
             for name in (JOURNAL, RESULTS):
-                self.files.append((out / name).open("ab+", buffering=0))
-        except OSError as error:
+                self.files.append(open_append(out / name))
+        except (OSError, OutputError) as error:
             self.close()
+            if isinstance(error, OutputError):
+                raise
             raise OutputError(str(out), error.strerror or str(error), MAKE_ROOM) from None
 
     def __enter__(self) -> RecordFiles:
@@ -104,7 +105,7 @@ def restore_records(out: Path, columns: Sequence[str], count: Callable[[JournalE
 def holds_own_files(out: Path) -> bool:
     """Tell whether OUT holds nothing but what a run writes there."""
     try:
-        return all(name in OWN_NAMES or name.startswith(TEMPORARY) for name in os.listdir(out))  # noqa: PTH208
+        return all(name in (*OWN_FILES, *OWN_FOLDERS) or name.startswith(TEMPORARY) for name in os.listdir(out))  # noqa: PTH208
     except OSError:
         return not os.path.lexists(out)
 

@@ -62,6 +62,10 @@ class Pending:
     state: str
 
 
+class Stopped(Exception):
+    """The service was stopped while a model was being loaded."""
+
+
 class Service:
     """Segments what is copied into a watched folder; a signal handler may call `stop`."""
 
@@ -92,6 +96,7 @@ class Service:
         self.page_outdated, self.page_at = False, 0.0
         self.facts: dict[str, Any] = {}
         self.last_done: str | None = None
+        self.pool: Pool | None = None  # None while one is made
 
     def stop(self, *_: object) -> None:
         """Finish the images that are being processed, then end."""
@@ -102,22 +107,38 @@ class Service:
 
         Raises: OutputError if another run uses the folder; what the pool raises at the first start.
         """
-        pool = self.make_pool(self.beat)
         try:
-            while not self.stopped.is_set():
-                try:
-                    with self.hold_output(pool):
-                        self.serve(pool)
-                        self.end(pool)
-                except EdgeSegError as error:
-                    if self.device is None or isinstance(error, EngineError):
-                        raise
-                    self.report_trouble(error)
-                    pool.close()
-                    pool = self.make_pool(self.beat)
-            self.set_state("stopped")
+            self.serve_until_stopped()
+        except Stopped:
+            self.notifier.notify("STOPPING=1")
+            if self.facts:
+                self.set_state("stopped")
         finally:
-            pool.close()
+            if self.pool is not None:
+                self.pool.close()
+
+    def serve_until_stopped(self) -> None:
+        """Load the model, open OUT and serve. Raises: Stopped if it is stopped while it loads; as `run`."""
+        pool = self.start_pool()
+        while not self.stopped.is_set():
+            try:
+                with self.hold_output(pool):
+                    self.serve(pool)
+                    self.end(pool)
+            except EdgeSegError as error:
+                if self.device is None or isinstance(error, EngineError):
+                    raise
+                self.report_trouble(error)
+                pool = self.start_pool()
+        self.set_state("stopped")
+
+    def start_pool(self) -> Pool:
+        """Return a new pool in place of the one before. Raises: Stopped; what the pool raises."""
+        if self.pool is not None:
+            self.pool.close()
+        self.pool = None
+        self.pool = self.make_pool(self.beat)
+        return self.pool
 
     @contextmanager
     def hold_output(self, pool: Pool) -> Iterator[None]:
@@ -273,8 +294,15 @@ class Service:
             self.beat()
 
     def beat(self) -> None:
-        """Show in health.json and to the watchdog that the service is alive."""
+        """Show in health.json and to the watchdog that the service is alive.
+
+        Raises: Stopped where it is to stop and no model is loaded that could finish an image.
+        """
         self.notifier.beat()
+        if self.stopped.is_set() and (self.pool is None or self.pool.describe_loading()):
+            raise Stopped
+        if not self.facts:  # OUT is not this service's yet
+            return
         if time.monotonic() - self.health_at >= HEALTH_S:
             self.write_health()
 
@@ -290,9 +318,10 @@ class Service:
     def write_health(self) -> None:
         """Write health.json; that it cannot be written shows by its age."""
         self.health_at = time.monotonic()
+        loading = self.pool.describe_loading() if self.pool is not None else ""
         health = {
-            "state": self.state,
-            "error": self.trouble or None,
+            "state": "starting" if loading and self.state != "blocked" else self.state,
+            "error": self.trouble or loading or None,
             "updated": format_local_time(),
             "uptime_s": round(self.health_at - self.started, 1),
             "pid": os.getpid(),

@@ -21,7 +21,7 @@ from edge_runtime.system.cache import (
     remove_old_entries,
 )
 from edge_runtime.system.files import hash_file
-from edge_runtime.system.process import module_command, package_environment
+from edge_runtime.system.process import end_with_parent, module_command, package_environment
 
 MIN_MODEL_BYTES = 8_000_000  # below, CompiledModel itself needs more memory (7 MB) than mapped weights save
 MIN_FREE_BYTES = 64_000_000  # of the disk, after packing
@@ -90,6 +90,7 @@ def pack_weights(folder: Path, key: str, model: Path, threads: int) -> Path | No
             stdout=devnull,
             stderr=devnull,
             check=False,
+            preexec_fn=end_with_parent(),  # the process that loads the model may be ended meanwhile
         )
         if done.returncode != 0 or not made.stat().st_size:
             return None
