@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from edge_runtime.errors import OutputError
 from edge_runtime.images.limits import MAX_PIXELS, MAX_SECONDS
-from edge_runtime.system.files import ObstacleError, remove_inside
+from edge_runtime.system.files import NAME_ERRORS, ObstacleError, remove_inside
 
 from .inputs import Input
 
@@ -59,4 +59,5 @@ def discard_outputs(out: Path, item: Input, keep: Collection[str]) -> None:
         except (IsADirectoryError, ObstacleError):
             pass  # it is no output, but stands in the way of one
         except OSError as error:
-            raise OutputError(str(path), error.strerror or str(error), "remove it") from None
+            if error.errno not in NAME_ERRORS:  # under such a name there is nothing
+                raise OutputError(str(path), error.strerror or str(error), "remove it") from None

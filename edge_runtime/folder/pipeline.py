@@ -28,14 +28,13 @@ from edge_runtime.images.write import encode_jpeg, encode_mask, encode_png
 from edge_runtime.inference.flags import raise_flags
 from edge_runtime.inference.postprocess import measure_mask
 from edge_runtime.inference.session import Result, Session
-from edge_runtime.system.files import ObstacleError, write_file
+from edge_runtime.system.files import NAME_ERRORS, ObstacleError, write_file
 from edge_runtime.system.needs import name_limit
 from edge_runtime.system.versions import find_own_version
 
 from .inputs import Input
 from .outputs import Options, discard_outputs, name_sprite
 
-NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 OBSTACLE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 
 

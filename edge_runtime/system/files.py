@@ -24,6 +24,7 @@ MAKE_ROOM = "make room or choose another folder with -o"
 REMOVE_IT = "remove it or choose another folder with -o"
 # What fsync answers on a file system that has none: fsync(2), and FUSE's ENOSYS.
 NO_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # a file system cannot hold that name
 KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFREG: "a file"}
 FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -134,14 +135,18 @@ def read_kind(name: str | Path, folder: int | None = None) -> int | None:
 
 
 class ObstacleError(OutputError):
-    """A link, a pipe, a device, a file or a folder is where something else is to be."""
+    """A file is where a folder is to be, or a folder where a file is to be."""
 
 
 def require_kind(path: Path, found: int | None, wanted: int) -> None:
-    """Refuse a link, a pipe or a device where a file or a folder of a run is, or comes. Raises: ObstacleError."""
+    """Refuse a link, a pipe or a device where a file or a folder of a run is, or comes.
+
+    Raises: ObstacleError, where it is only the other of the two; OutputError.
+    """
     if found not in (None, wanted):
         why = f"it is {KINDS.get(found, 'a device')}, not {KINDS[wanted]}"
-        raise ObstacleError(str(path), why, REMOVE_IT)
+        kind = ObstacleError if found in (stat.S_IFREG, stat.S_IFDIR) else OutputError
+        raise kind(str(path), why, REMOVE_IT)
 
 
 def open_own(path: Path, flags: int, shared: bool = False) -> int:

@@ -363,7 +363,8 @@ def test_any_name_comes_back(tmp_path: Path, drawn: Array, save_image: Save, nam
     (tmp_path / "x.png").rename(tmp_path / "in" / name)
     run(tmp_path / "in", tmp_path / "out")
     (row,) = read_results(tmp_path / "out")
-    assert (row["file"], row["status"], row["error"]) == (name, "ok", "")
+    cell = f"'{name}" if name[0] in "=+-@" else name  # a spreadsheet would take it for a formula
+    assert (row["file"], row["status"], row["error"]) == (cell, "ok", "")
     assert (tmp_path / "out" / "masks" / name).is_file()
     assert run(tmp_path / "in", tmp_path / "out")[1] == 1
 

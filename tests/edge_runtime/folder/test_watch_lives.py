@@ -58,6 +58,9 @@ class CopyingPool:
             (out / name).write_bytes(data)
         return Outcome(JournalEntry("0", row | {"status": "ok"}, outputs), fresh=True)
 
+    def describe_loading(self) -> str:
+        return ""
+
     def close(self) -> None:
         pass
 

@@ -245,6 +245,9 @@ class FakePool:
             row.update(file=item.file, status="ok", error="")
             yield Outcome(JournalEntry("0" * 64, row, {f"masks/{item.name}": 1000}), fresh=True)
 
+    def describe_loading(self) -> str:
+        return ""
+
     def close(self) -> None:
         pass
 
