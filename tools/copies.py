@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,10 +78,10 @@ def report_patients(fingerprints: Fingerprints, patients: npt.NDArray[np.str_]) 
     print(f"found: {len(found)} pairs, {sum(patients[c.first] != patients[c.second] for c in found)} of two patients")
 
 
-def measure_change(images: list[Image], change: Callable[[Image], Image]) -> npt.NDArray[np.float32]:
+def measure_change(images: list[Image], change: Callable[[Image], Any]) -> npt.NDArray[np.float32]:
     """Return (N,): the likeness of each image and its changed copy."""
     ours, theirs = fingerprint_images(images), fingerprint_images(change(image) for image in images)
-    return np.einsum("ijk,ijk->i", ours.detail, theirs.detail)
+    return np.asarray(np.einsum("ijk,ijk->i", ours.detail, theirs.detail))
 
 
 def report_plain(fingerprints: Fingerprints) -> None:
@@ -101,7 +102,8 @@ def report_plain(fingerprints: Fingerprints) -> None:
 
 def compress(image: Image) -> Image:
     """Return the image as JPEG of quality 10."""
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 10])[1], cv2.IMREAD_GRAYSCALE)
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 10])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
 def add_noise(image: Image) -> Image:
@@ -112,7 +114,8 @@ def add_noise(image: Image) -> Image:
 def rotate(image: Image) -> Image:
     """Return the image turned by one degree."""
     height, width = image.shape
-    return cv2.warpAffine(image, cv2.getRotationMatrix2D((width / 2, height / 2), 1, 1), (width, height))
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 1, 1)
+    return np.asarray(cv2.warpAffine(image, turn, (width, height)), np.uint8)
 
 
 def crop(image: Image) -> Image:
@@ -122,7 +125,7 @@ def crop(image: Image) -> Image:
 
 
 SHARPEN = np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], np.float32)
-CHANGES: dict[str, Callable[[Image], Image]] = {
+CHANGES: dict[str, Callable[[Image], Any]] = {
     "JPEG of quality 10": compress,
     "64 x 64": lambda image: cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA),
     "512 x 512": lambda image: cv2.resize(image, (512, 512)),

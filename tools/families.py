@@ -136,9 +136,10 @@ def measure_family(name: str, quick: bool, seconds: float, legacy: str | None) -
             raise SystemExit(made.stderr[-2000:])
         model = folder / f"net{family.suffix}"
         options: dict[str, Any] = {"input_size": family.input_size, "allow": ["slower"]}
+        options |= {"keep_float": 0} if quick else {}
         try:
             started = time.monotonic()
-            done = convert_model(model, out=folder / "ours.tflite", **options, **({"keep_float": 0} if quick else {}))
+            done = convert_model(model, out=folder / "ours.tflite", **options)
             row["convert_s"] = round(time.monotonic() - started, 1)
         except EdgeSegError as error:
             return {**row, "error": str(error).replace(work, "")}

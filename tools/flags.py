@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path[:1] = [str(ROOT), str(ROOT / "tests")]  # not this folder: its numbers.py would hide the standard one
@@ -28,14 +29,14 @@ from edge_runtime.inference.postprocess import measure_mask  # noqa: E402
 from edge_runtime.models import DEFAULT  # noqa: E402
 from reference.data.folders import Slice, read_folder  # noqa: E402
 
-Pixels = npt.NDArray[np.generic]
+Pixels = npt.NDArray[Any]
 FLAGS = ("inverted", "foreign", "intensity", "saturated", "size", "blank")
 
 
 def to_jpeg(image: Pixels) -> Pixels:
     """Return a grey image as decoded from a colour JPEG of quality 70."""
     _, data = cv2.imencode(".jpg", cv2.merge([image] * 3), [cv2.IMWRITE_JPEG_QUALITY, 70])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
 CHANGES: dict[str, Callable[[Pixels], Pixels]] = {

@@ -59,7 +59,7 @@ class Bench:
     """What the three chains share: the inputs, the undisturbed masks, the kills counted, and the end."""
 
     def __init__(self, folder: Path, seconds: float, seed: int) -> None:
-        self.folder, self.seed, self.end = folder, seed, time.monotonic() + seconds
+        self.folder, self.seed, self.end = folder, seed, 0.0
         self.kills: Counter[tuple[str, str]] = Counter()
         self.chains: Counter[str] = Counter()
         self.faults: list[str] = []
@@ -84,6 +84,7 @@ class Bench:
         began = time.monotonic()
         self.start("installer", [*INSTALL, self.name_kit("1"), folder / "root", self.public]).wait()
         self.install_s = time.monotonic() - began
+        self.end = time.monotonic() + seconds
 
     def name_kit(self, version: str) -> Path:
         """Return a kit's path."""

@@ -318,9 +318,10 @@ class Service:
     def write_health(self) -> None:
         """Write health.json; that it cannot be written shows by its age."""
         self.health_at = time.monotonic()
-        loading = self.pool.describe_loading() if self.pool is not None else ""
+        serving = self.pool if self.state in ("idle", "busy") else None
+        loading = serving.describe_loading() if serving is not None else ""
         health = {
-            "state": "starting" if loading and self.state != "blocked" else self.state,
+            "state": "starting" if loading else self.state,
             "error": self.trouble or loading or None,
             "updated": format_local_time(),
             "uptime_s": round(self.health_at - self.started, 1),
