@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from edge_runtime.errors import EdgeSegError
+from edge_runtime.errors import EdgeSegError, EngineError, ModelError
 from edge_runtime.system.command import run_command_line
 from edge_runtime.system.needs import describe_limits, describe_shortage, is_shortage, to_shortage
 from edge_runtime.system.quiet import hold_stderr, open_missing_streams
@@ -26,6 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with hold_stderr():
             try:
                 return choose_action(args)(args)
+            except (EngineError, ModelError) as error:
+                limits = describe_limits(args.max_memory and args.max_memory * 1_000_000)
+                if not limits or error.what == "memory":
+                    raise
+                # Libraries refuse a model, or do not import, in many words where they get no memory.
+                why = f"{error.why}, perhaps for want of memory: {limits}"
+                raise type(error)(error.what, why, f"raise it, or {error.fix}") from None
             except Exception as error:
                 if isinstance(error, EdgeSegError) or not is_shortage(error):
                     raise
