@@ -27,7 +27,7 @@ SLOTS, STICK = "/opt/edge-seg", "/srv/stick"
 INBOX, OUT = "/var/lib/edge-seg/inbox", "/var/lib/edge-seg/out"
 DEPLOY = f"python3 {STICK}/edge-deploy.pyz"
 UNIT, CHECK = "edge-seg.service", "edge-seg-check.service"
-START_S = 400.0  # what a start of the service may take, emulated
+START_S = 1800.0  # what a start of the service may take, emulated
 IMAGE_S = 60.0  # the same, an image
 
 
