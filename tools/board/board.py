@@ -103,8 +103,9 @@ class Reference:
     def compare(self, name: str, data: bytes) -> float:
         """Return the IoU of a board's mask and this machine's. Raises: BoardError if it is too low, or no image."""
         found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        require(found is not None, f"{name}: its mask is no image")
-        mask, other = self.session.segment(read_image(self.images / name)).mask, found > 0
+        if found is None:
+            raise BoardError(f"{name}: its mask is no image")
+        mask, other = self.session.segment(read_image(self.images / name)).mask, np.asarray(found > 0)
         require(mask.shape == other.shape, f"{name}: {other.shape}")
         union = (mask | other).sum()
         iou = float((mask & other).sum() / union) if union else 1.0

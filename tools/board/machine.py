@@ -85,7 +85,8 @@ class Machine:
 
     def wait(self, number: str, timeout_s: float, see: Callable[[str], object] = lambda line: None) -> tuple[int, str]:
         """Return a command's exit status and output; `see` gets each line when it comes. Raises: BoardError."""
-        end, lines = time.monotonic() + timeout_s, []
+        end = time.monotonic() + timeout_s
+        lines: list[str] = []
         while True:
             try:
                 message = self.answers[number].get(timeout=max(0.0, end - time.monotonic()))

@@ -19,7 +19,7 @@ from edge_runtime.folder.records.journal import (
     write_journal,
 )
 from edge_runtime.folder.records.results_csv import RESULTS, to_cells, write_line
-from edge_runtime.system.files import MAKE_ROOM, TEMPORARY, open_append, open_atomic
+from edge_runtime.system.files import MAKE_ROOM, TEMPORARY, open_append, open_atomic, sync_handle
 
 HEALTH = "health.json"
 
@@ -75,10 +75,15 @@ class RecordFiles:
             shutil.copyfileobj(self.files[0], copy)
 
     def append(self, entry: JournalEntry, new: bool = True) -> None:
-        """Record an image: a line in the journal, and a row unless it was done before. Raises: OutputError."""
+        """Record an image: a line in the journal, and a row unless it was done before. Raises: OutputError.
+
+        The line is on the disk before the row is seen: whoever sees the row may remove the image, and then only the
+        line can bring the row back after a power cut.
+        """
         self.check()
         append_journal(self.files[0], entry)
         try:
+            sync_handle(self.files[0].fileno())
             if new:
                 write_line(self.files[1], to_cells(entry.row, self.columns))
         except OSError as error:

@@ -339,6 +339,24 @@ def test_another_model_is_said_and_what_was_done_stays(bench: Bench) -> None:
     assert bench.said == []
 
 
+def test_the_journal_is_on_the_disk_before_a_row_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut loses the row of an image that somebody removed when he saw its row."""
+    synced: list[bytes] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if Path(os.readlink(f"/proc/self/fd/{handle}")) == bench.out / "journal.jsonl":
+            assert (bench.out / "results.csv").read_bytes().count(b"\n") == 1 + len(synced)
+            synced.append((bench.out / "journal.jsonl").read_bytes())
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for name in ("a.png", "b.png"):
+        bench.drop(name, name.encode())
+    bench.serve()
+    assert [data.count(b"\n") for data in synced] == [1, 2]
+
+
 def test_waiting_counts_each_file_once(bench: Bench) -> None:
     """Files that are still being written, ready or in progress; not those that are done."""
     seen: list[tuple[int, int]] = []
