@@ -196,6 +196,15 @@ def test_sizes_that_differ_are_said_and_shown_to_differ() -> None:
         assert " ".join(line.split()[1:]) == words
 
 
+def test_no_answer_points_to_what_is_not_there() -> None:
+    """Worst cases, stages and sustained work are referred to only where the report has them."""
+    whole = to_markdown(make_report(draw_result(), Workload()))
+    bare = to_markdown(make_report(draw_result(worst=[], end_to_end=None, sustained=None), Workload()))
+    for words in ("worst cases are shown", "See the first page, From file to mask, Sustained work"):
+        assert words in whole and words not in bare
+    assert "See the first page, Latency" in bare
+
+
 def test_the_committed_result_s_report_does_not_contradict_itself() -> None:
     """The same rules for the record of the embedded model."""
     markdown = to_markdown(make_report(read_result(RECORD), Workload()))
