@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.contract.fields import Contract
-from edge_runtime.errors import ImageError, UsageError
+from edge_runtime.errors import EdgeSegError, ImageError, UsageError
 from edge_runtime.folder.inputs import check_names, find_inputs
 from edge_runtime.images.arrays import Image
 from edge_runtime.images.read import decode_image, read_bytes, read_image
@@ -61,7 +61,10 @@ def read_image_set(images: Path, masks: Path | None) -> ImageSet:
     """
     if not images.is_dir():
         raise UsageError(f"--images {images}", "no such folder", "give a folder of images")
-    found = find_inputs([images], False, images / "no-output").inputs
+    try:
+        found = find_inputs([images], False, images / "no-output").inputs
+    except EdgeSegError as error:
+        raise EdgeSegError(f"--images {images}", error.why, name_folder_below(images)) from None
     check_names(found)
     paths = tuple(item.path for item in found)
     pairs = None if masks is None else find_masks(paths, masks)
@@ -71,6 +74,13 @@ def read_image_set(images: Path, masks: Path | None) -> ImageSet:
         digests.append(hash_data(data))
         sizes["x".join(map(str, decode_image(data, str(path)).shape[:2]))] += 1
     return ImageSet(paths, pairs, tuple(digests), dict(sizes))
+
+
+def name_folder_below(folder: Path) -> str:
+    """Return what to do about a folder without images: to give a folder in it, if it has some."""
+    below = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    named = "images" if "images" in below else below[0] if below else ""
+    return f"give the folder that holds the images, such as {folder / named}" if named else "give a folder of images"
 
 
 def check_masks(data: ImageSet, labels: int | None = None) -> None:

@@ -232,3 +232,15 @@ def test_a_folder_without_any_mask_is_named(tmp_path: Path, write: Write) -> Non
     write("other/b.png", grey(16, 16, 255))
     with pytest.raises(ImageError, match=r"images/a\.png: it has no mask, nor have 1 more; add \S+other/a\.png"):
         read_image_set(tmp_path / "images", tmp_path / "other")
+
+
+def test_the_folder_above_the_images_names_the_one_below(tmp_path: Path, write: Write) -> None:
+    """The commonest wrong folder: the set's own, with images and masks in it. No option is named that is not there."""
+    (tmp_path / "set").mkdir()
+    write("set/images/a.png", grey(16, 16))
+    write("set/masks/a.png", grey(16, 16, 255))
+    with pytest.raises(
+        EdgeSegError, match=r"--images \S+/set: no images in it.*; give .* such as \S+/set/images$"
+    ) as told:
+        read_image_set(tmp_path / "set", tmp_path / "set/masks")
+    assert "--recursive" not in str(told.value)
