@@ -257,6 +257,15 @@ def test_the_pdf_shows_no_ids_among_the_words(written: Path) -> None:
     assert repr(draw_result()["subjects"][HEADLINE]["latency"]["p50_ms"]) in listed
 
 
+def test_the_first_page_of_the_pdf_is_one_sheet(written: Path) -> None:
+    """Latency is on sheet 2, of a valid run with its chart and of the committed one, which begins with reasons."""
+    record = Path(__file__).parents[3] / "records" / "default-benchmark" / "report.pdf"
+    for path in (written / "report.pdf", record):
+        (_, first), (_, second) = read_pdf(path.read_bytes())[:2]
+        assert "Not a medical device" in first and "Latency" not in first
+        assert "Latency" in second and "The time of one inference" in second
+
+
 def test_markdown_has_the_figures_bare_and_their_sources_at_its_end(written: Path) -> None:
     """A sentence reads without numbers of numbers; each figure's id is in the tables at the end, once."""
     text = (written / "report.md").read_text("utf-8")
