@@ -42,14 +42,16 @@ def run_benchmark(args: argparse.Namespace, given: Sequence[str]) -> int:
     """Measure, write the result and its report, print the summary."""
     from benchmarks.measure.plan import make_plan
     from benchmarks.result.file import write_result
+    from benchmarks.result.folder import check_output_folder
     from benchmarks.result.summary import render_summary
-    from benchmarks.subjects.images import check_output_folder
 
     from .run import run
 
+    # What would stop the run after minutes or hours is looked for first: a folder, claims, packages.
     out = args.output or Path(f"{args.models[0].stem or 'model'}-benchmark")
-    check_output_folder(out, args.force)
-    write_report = None if args.no_report else load_report()  # before minutes of work
+    check_output_folder(out, ("result.json", *REPORTS), args.force)
+    check_claims_file(args.claims)
+    write_report = None if args.no_report else load_report()
     line = StatusLine(PROGRAM)
     try:
         plan = make_plan(vars(args), tuple(map(strip_folders, given)))
@@ -58,18 +60,27 @@ def run_benchmark(args: argparse.Namespace, given: Sequence[str]) -> int:
         line.clear()
     result = write_result(out / "result.json", result)
     print_output(render_summary(result))
-    for path in [out / "result.json", *(write_report(result, out) if write_report else [])]:
+    print_message(PROGRAM, f"wrote {out / 'result.json'}")  # at once: a report that fails leaves it
+    for path in write_report(result, out, claims=args.claims) if write_report else []:
         print_message(PROGRAM, f"wrote {path}")
+    if args.claims:
+        print_claims(result, args.claims)
     return print_validity(result)
 
 
+def check_claims_file(path: Path | None) -> None:
+    """Read a claims file that is needed later. Raises: EdgeSegError."""
+    from benchmarks.verdicts.claims_file import read_claims
+
+    if path:
+        read_claims(path)
+
+
 def load_report() -> Callable[..., list[Path]]:
-    """Return benchmarks.report's write_reports. Raises: EdgeSegError if a package of it is not installed."""
-    try:
-        from benchmarks.report.write import write_reports
-    except ImportError as error:
-        why = f"it needs {error.name}, which is not installed"
-        raise EdgeSegError("report", why, "pip install 'edge-seg[benchmarks]', or run with --no-report") from None
+    """Return benchmarks.report's write_reports. Raises: EdgeSegError if a package of it is missing or broken."""
+    from benchmarks.report.write import require_packages, write_reports
+
+    require_packages()
     return write_reports
 
 
@@ -81,8 +92,8 @@ def rewrite_report(args: argparse.Namespace) -> int:
     existing = [out / name for name in REPORTS if (out / name).exists()]
     if existing and not args.force:
         raise EdgeSegError(str(existing[0]), "it exists already", "choose another folder with -o, or --force")
-    options = {name: getattr(args, name) for name in ("price", "studies_per_day", "slices_per_study", "claims")}
-    for path in load_report()(result, out, **options):
+    names = ("price", "studies_per_day", "slices_per_study", "currency", "claims")
+    for path in load_report()(result, out, **{name: getattr(args, name) for name in names}):
         print_message(PROGRAM, f"wrote {path}")
     if args.claims:
         print_claims(result, args.claims)
@@ -116,10 +127,13 @@ def print_comparison(args: argparse.Namespace) -> int:
 def print_throughput(args: argparse.Namespace) -> int:
     """Measure and print how much of the engine's speed a folder run keeps."""
     from benchmarks.measure.throughput import measure_throughput, render_table
+    from benchmarks.result.folder import check_output_file
     from edge_runtime.system.files import write_file
 
     if not args.images.is_dir():
         raise UsageError(f"--images {args.images}", "no such folder", "give a folder of images")
+    if args.output:
+        check_output_file(args.output, args.force)
     line = StatusLine(PROGRAM)
     try:
         gallery = not args.no_gallery

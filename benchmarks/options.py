@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+from pathlib import Path
 
 from edge_runtime.errors import near_miss
 from edge_runtime.system.command import Parser, to_number, to_path, to_positive
@@ -69,6 +71,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="store no pictures of the worst cases in the result",
     )
     add_workload(parser)
+    add_claims(parser)
     add("--force", action="store_true", help="write into a folder that is not empty")
 
 
@@ -100,17 +103,21 @@ def add_throughput(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="litert", help="default litert")
     parser.add_argument("--no-gallery", action="store_true", help="folder runs write masks and overlays alone")
     parser.add_argument("-o", "--output", type=to_path, metavar="RESULT.json", help="write the raw figures there")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing RESULT.json")
 
 
 def add_workload(parser: argparse.ArgumentParser) -> None:
-    """Add --price and --studies-per-day."""
+    """Add --price, --currency and --studies-per-day."""
     parser.add_argument("--price", type=to_number, metavar="P", help="of one device, for the cost per 1,000 slices")
+    parser.add_argument("--currency", type=to_currency, metavar="C", help="of the price, such as EUR (default: none, "
+                        "and the report says that it was not given)")  # fmt: skip
     parser.add_argument("--studies-per-day", type=to_number, metavar="N", help="for the number of devices needed")
 
 
 def add_claims(parser: argparse.ArgumentParser) -> None:
     """Add --claims."""
-    parser.add_argument("--claims", type=to_path, metavar="claims.toml", help="check these claims against the result")
+    parser.add_argument("--claims", type=to_claims, metavar="FILE", help="judge the claims of this file, or of the "
+                        "paper: --claims paper (default: none)")  # fmt: skip
 
 
 def to_counts(text: str) -> tuple[int, ...]:
@@ -128,6 +135,20 @@ def to_engines(text: str) -> tuple[str, ...]:
             hint = near_miss(name, MEASURED_ENGINES) or f"there are {', '.join(MEASURED_ENGINES)}"
             raise argparse.ArgumentTypeError(f"unknown engine {name!r}, {hint}")
     return found
+
+
+def to_currency(text: str) -> str:
+    """Return a currency's code or sign: a few characters, no digit and no space, that stand beside a number."""
+    if not re.fullmatch(r"[^\s\d.,+-]{1,8}", text) or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a currency; write a code or a sign, such as EUR or CHF")
+    return text
+
+
+def to_claims(text: str) -> Path:
+    """Return the path of a claims file; "paper" is the one of the paper's claims that comes with edge-seg."""
+    from benchmarks.verdicts.claims_file import PAPER
+
+    return PAPER if text == "paper" else to_path(text)
 
 
 def to_interpreter(text: str) -> tuple[str, str]:

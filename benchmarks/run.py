@@ -54,6 +54,7 @@ def run(plan: RunPlan, notify: Notify, show: Notify) -> Result:
     created = format_utc_time()
     pythons = {engine: find_engine(engine, plan.pythons) for engine in plan.engines}
     data = read_image_set(plan.images, plan.masks)
+    check_masks(data)  # before a conversion, which takes a minute; again when the model's labels are known
     if plan.calibrate:
         check_calibration(plan.calibrate, data)
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as folder:
@@ -180,6 +181,7 @@ def describe_settings(plan: RunPlan, rounds: int) -> dict[str, Any]:
         "headline": MODES[plan.mode].headline,
         "price": plan.price,
         "studies_per_day": plan.studies_per_day,
+        **({"currency": plan.currency} if plan.currency else {}),  # earlier readers know no such field
     }
 
 

@@ -35,7 +35,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "convert/source": ("flatbuffer",),
     "convert/flatbuffer": (),
     "convert/stamp": (),
-    "benchmarks/options.py": ("subjects",),
+    "benchmarks/options.py": ("verdicts", "subjects"),
     "benchmarks/run.py": ("verdicts", "measure", "subjects", "machine", "result"),
     "benchmarks/report": ("verdicts", "measure", "subjects", "machine", "result"),
     "benchmarks/verdicts": ("measure", "result"),

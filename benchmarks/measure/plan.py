@@ -35,6 +35,7 @@ class RunPlan:
     soak_runs: int | None
     meter: Path | None
     price: float | None
+    currency: str | None
     studies_per_day: float | None
     trust: str
     pictures: bool
@@ -72,6 +73,8 @@ def make_plan(options: Mapping[str, Any], command: tuple[str, ...]) -> RunPlan:
         raise UsageError(f"--meter {options['meter']}", "no such file", "start the meter's log first")
     if options["masks"] and not options["masks"].is_dir():
         raise UsageError(f"--masks {options['masks']}", "no such folder", "give a folder of masks")
+    if options["masks"] and options["images"].is_dir() and options["masks"].samefile(options["images"]):
+        raise UsageError(f"--masks {options['masks']}", "it is the folder of --images", "give the folder of masks")
     minutes = options["sustain_minutes"]
     if minutes and minutes < 2:
         raise UsageError(f"--sustain {minutes:g}", "the last minute is compared with the first", "2 or more")

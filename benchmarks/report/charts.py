@@ -30,10 +30,10 @@ from benchmarks.result.wording import (
     format_figure,
     format_mb,
     format_percent,
-    format_ratio,
     format_score,
     shorten,
 )
+from evidence.change import write_ratio
 
 INK, MUTED, FAINT, RULE = "#1a1d21", "#5c6670", "#8a939c", "#e1e5e9"
 SKY, GREEN, BLUE, ORANGE, VERMILLION, PURPLE = "#56B4E9", "#009E73", "#0072B2", "#E69F00", "#D55E00", "#CC79A7"
@@ -275,7 +275,9 @@ def draw_ratios(result: Result, medium: Medium) -> Figure | None:
         label = get_name(result, str(pair.get("baseline")))
         if len({str(other.get("subject")) for other, *_ in rows}) > 1:
             label = f"{get_name(result, str(pair.get('subject')))} / {label}"
-        write_row(axes, medium, row, label, f"{format_ratio(ratio)} · {escape_hidden(pair.get('verdict'))}")
+        apart = 1.0 if pair.get("verdict") in ("faster", "slower") else None
+        written = write_ratio(ratio, low, high, apart).value
+        write_row(axes, medium, row, label, f"{written} · {escape_hidden(pair.get('verdict'))}")
     return finish_rows(axes)
 
 

@@ -37,6 +37,7 @@ TEMPLATE_TESTS = {  # types that the template distinguishes
 # The same arithmetic as benchmarks.report.sizing; without JavaScript the form stays hidden.
 SCRIPT = """
 const form = document.getElementById("site"), rate = Number(form.dataset.rate);
+const unit = form.dataset.currency ? " " + form.dataset.currency : "";
 const format = (value, digits) => value.toLocaleString("en", {maximumFractionDigits: digits});
 function update() {
   const get = name => form.elements[name].value === "" ? NaN : Number(form.elements[name].value);
@@ -45,7 +46,7 @@ function update() {
   const cost = devices * get("price") / (slices * get("days_per_year") * get("years")) * 1000;
   const parts = [];
   if (Number.isFinite(devices)) parts.push(format(devices, 0) + (devices === 1 ? " device" : " devices"));
-  if (Number.isFinite(cost)) parts.push(format(cost, cost >= 0.1 ? 2 : 4) + " per 1,000 slices");
+  if (Number.isFinite(cost)) parts.push(format(cost, cost >= 0.1 ? 2 : 4) + unit + " per 1,000 slices");
   const studies = format(capacity < 10 ? capacity : Math.floor(capacity), 1);
   if (Number.isFinite(capacity)) parts.push("1 device for every " + studies + " studies a day");
   document.getElementById("sum").textContent = parts.join(" \\u00b7 ");

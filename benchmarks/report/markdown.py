@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from benchmarks.report.chapters.first_page import TITLES
-from benchmarks.result.quoted import NEW_LINE, Missing, Number, Piece, Text, to_plain
+from benchmarks.result.quoted import NEW_LINE, Missing, Piece, Text, to_plain
 from benchmarks.result.wording import escape_markdown, format_full
 from edge_runtime.errors import printable_lines
 from evidence.document import make_table
 
 from .blocks import (
+    SOURCES_LEAD,
     SOURCES_TITLE,
     Answer,
     Block,
@@ -21,37 +20,36 @@ from .blocks import (
     Report,
     Sentence,
     Table,
-    count_numbers,
+    list_sources,
 )
 
-Write = Callable[[Text], str]
+SOURCE_RULE = ("---:", "---:", "---")
 
 
 def to_markdown(report: Report) -> str:
-    """Return the report as Markdown; superscript numbers refer to the table at its end."""
-    index = count_numbers(report)
-
-    def write_piece(piece: Piece) -> str:
-        if isinstance(piece, Number):
-            return f"{escape_markdown(piece.text)}<sup>{index[piece.id][0]}</sup>"
-        words = " " if piece == NEW_LINE else escape_markdown(to_plain(piece))
-        return f"*{words}*" if isinstance(piece, Missing) else words
-
-    def write(text: Text) -> str:
-        return "".join(map(write_piece, text))
-
-    lines = render_first_page(report.first, write)
+    """Return the report as Markdown; the table at its end has the source of every figure."""
+    lines = render_first_page(report.first)
     for chapter in report.chapters:
-        lines += render_chapter(chapter, write)
-    sources = [
-        (str(number), escape_markdown(format_full(one.value)), escape_markdown(one.id))
-        for number, one in index.values()
-    ]
-    table = make_table(("No.", "value", "source"), sources, ("---:", "---:", "---"))
-    return printable_lines("\n".join([*lines, f"## {SOURCES_TITLE}", "", table]) + "\n")
+        lines += render_chapter(chapter)
+    lines += [f"## {SOURCES_TITLE}", "", SOURCES_LEAD, ""]
+    for title, numbers in list_sources(report):
+        rows = [tuple(map(escape_markdown, (one.text, format_full(one.value), one.id))) for one in numbers]
+        lines += [f"### Sources of {title}", "", make_table(("printed", "value", "source"), rows, SOURCE_RULE), ""]
+    return printable_lines("\n".join(lines).rstrip("\n") + "\n")
 
 
-def render_first_page(first: FirstPage, write: Write) -> list[str]:
+def write(text: Text) -> str:
+    """Return a text; what is missing is in italics."""
+    return "".join(map(write_piece, text))
+
+
+def write_piece(piece: Piece) -> str:
+    """Return a piece of a text."""
+    words = " " if piece == NEW_LINE else escape_markdown(to_plain(piece))
+    return f"*{words}*" if isinstance(piece, Missing) else words
+
+
+def render_first_page(first: FirstPage) -> list[str]:
     """Return the first page's lines; a run that is not valid begins with the reasons."""
     lines = []
     if first.status != "valid":
@@ -59,27 +57,28 @@ def render_first_page(first: FirstPage, write: Write) -> list[str]:
         lines += [f"> **{title}**", ">", *(f"> - {write(reason)}" for reason in first.reasons), ""]
     lines += [f"# {escape_markdown(first.title)}", "", write(first.subtitle), "", f"**{write(first.verdict)}**", ""]
     for answer in first.answers:
-        lines += render_answer(answer, write)
+        lines += render_answer(answer)
     limits = (f"- {write(limit)}" for limit in first.limits)
-    return [*lines, "## In figures", "", render_table(first.figures, write), "", "## Limits", "", *limits, ""]
+    table = [render_table(first.figures), ""] if first.figures.rows else []
+    return [*lines, f"## {first.heading}", "", *table, "## Limits", "", *limits, ""]
 
 
-def render_answer(answer: Answer, write: Write) -> list[str]:
+def render_answer(answer: Answer) -> list[str]:
     """Return the lines of one question of the first page."""
     details = (f"- {write(detail)}" for detail in answer.details)
     return [f"## {answer.question}", "", f"**{write(answer.words)}**", "", *details, ""]
 
 
-def render_chapter(chapter: Chapter, write: Write) -> list[str]:
+def render_chapter(chapter: Chapter) -> list[str]:
     """Return a chapter's lines."""
     lines = [f"## {chapter.title}", "", write(chapter.lead), ""]
     for block in chapter.blocks:
-        found = render_block(block, write)
+        found = render_block(block)
         lines += [*found, ""] if found else []
     return lines
 
 
-def render_block(block: Block, write: Write) -> list[str]:
+def render_block(block: Block) -> list[str]:
     """Return a block's lines; none for a chart."""
     if isinstance(block, Sentence):
         return [write(block.text)]
@@ -87,14 +86,14 @@ def render_block(block: Block, write: Write) -> list[str]:
         return []
     title = [f"### {escape_markdown(block.title)}", ""] if isinstance(block, Table | Facts) and block.title else []
     if isinstance(block, Table):
-        return [*title, render_table(block, write)]
+        return [*title, render_table(block)]
     if isinstance(block, Facts):
         rows = (f"| {escape_markdown(label)} | {write(text)} |" for label, text in block.rows)
         return [*title, "| | |", "| --- | --- |", *rows]
     return [f"- {write(picture.caption)}" for picture in block.items]
 
 
-def render_table(table: Table, write: Write) -> str:
+def render_table(table: Table) -> str:
     """Return a table."""
     rule = ["---" if k < table.words else "---:" for k in range(len(table.head))]
     return make_table([*map(escape_markdown, table.head)], [map(write, row) for row in table.rows], rule)

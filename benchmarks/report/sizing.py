@@ -17,6 +17,7 @@ class Workload:
     busy: float = 0.7  # studies do not arrive evenly: 30 % of the time is kept free
     years: float = 5  # until a device is replaced
     days_per_year: float = 250
+    currency: str = ""  # of the price; "" is not given
 
     @property
     def slices_per_day(self) -> float | None:

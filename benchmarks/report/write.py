@@ -6,7 +6,8 @@ Needs jinja2, matplotlib and reportlab, which are imported when a report is writ
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 from benchmarks.report.chapters.accuracy import render_accuracy
@@ -27,12 +28,13 @@ from benchmarks.verdicts.claims_file import read_claims
 from edge_runtime.errors import EdgeSegError, UsageError
 from edge_runtime.system.files import write_file
 
-from .blocks import Chapter, Facts, Report
+from .blocks import Chapter, Facts, Report, list_filled
 from .csv import to_csv
 from .markdown import to_markdown
 from .sizing import Workload
 
 NEEDED = ("jinja2", "matplotlib", "reportlab")
+INSTALL = "pip install 'edge-seg[benchmarks]'; `run` measures without them with --no-report"
 
 
 def write_reports(
@@ -42,11 +44,12 @@ def write_reports(
     studies_per_day: float | None = None,
     claims: Path | None = None,
     slices_per_study: float | None = None,
+    currency: str | None = None,
 ) -> list[Path]:
     """Write report.html, report.pdf, report.md and summary.csv into a folder; return their paths.
 
-    price: of one device; studies_per_day: by default as in the result's settings. claims: a file as
-    benchmarks/verdicts/claims.toml, which is the default. The same result gives the same bytes.
+    price: of one device, in `currency`; both and studies_per_day: by default as in the result's settings. claims: a
+    file as benchmarks/verdicts/claims.toml; without one no claim is judged. The same result gives the same bytes.
 
     Raises: EdgeSegError if a package is missing or the claims cannot be read; OutputError if a file cannot be written.
     """
@@ -56,7 +59,7 @@ def write_reports(
     from .charts import DESK, PAGE, PHONE, draw_charts, to_svg
     from .html import to_html
 
-    report = make_report(result, to_workload(result, price, studies_per_day, slices_per_study), claims)
+    report = make_report(result, to_workload(result, price, studies_per_day, slices_per_study, currency), claims)
     drawn = [(medium.name, draw_charts(result, medium)) for medium in (DESK, PHONE)]
     charts = {
         name: {medium: to_svg(figures[name], f"{name}-{medium}") for medium, figures in drawn} for name in drawn[0][1]
@@ -73,13 +76,24 @@ def write_reports(
 
 
 def require_packages() -> None:
-    """Check that the report's packages are installed. Raises: EdgeSegError naming the extra."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
+    """Import all that a report needs: a package may be there and broken. Raises: EdgeSegError naming the extra."""
+    missing = []
+    for name in NEEDED:
+        try:
+            import_module(name)
+        except ImportError:
+            missing.append(name)
     if missing:
-        raise EdgeSegError("report", f"it needs {' and '.join(missing)}", "pip install 'edge-seg[benchmarks]'")
+        raise EdgeSegError("report", f"it needs {' and '.join(missing)}", INSTALL)
 
 
-def to_workload(result: Result, price: float | None, studies: float | None, slices: float | None) -> Workload:
+def to_workload(
+    result: Result,
+    price: float | None,
+    studies: float | None,
+    slices: float | None,
+    currency: str | None = None,
+) -> Workload:
     """Return the workload as given, else from the result's settings. Raises: UsageError."""
     given = {
         "price": find(result, "settings.price") if price is None else price,
@@ -89,12 +103,11 @@ def to_workload(result: Result, price: float | None, studies: float | None, slic
         if value is not None and (not math.isfinite(value) or value < 0 or (value == 0 and name == "slices_per_study")):
             option = f"--{name.replace('_', '-')} {value}"
             raise UsageError(option, "it is not a number above 0", "give one, or leave it out")
-    return Workload(**given)
+    return Workload(**given, currency=escape_hidden(currency or find(result, "settings.currency") or ""))
 
 
 def make_report(result: Result, work: Workload, claims: Path | None = None) -> Report:
-    """Return the report, independent of its medium."""
-    title, _ = read_claims(claims)
+    """Return the report, independent of its medium; claims are judged only where a file of them is given."""
     chapters = (
         render_latency(result),
         render_ratios(result),
@@ -103,10 +116,11 @@ def make_report(result: Result, work: Workload, claims: Path | None = None) -> R
         render_sustained(result),
         render_memory(result),
         render_accuracy(result),
-        render_claims(check_claims(result, claims), title),
+        *((render_claims(check_claims(result, claims), read_claims(claims)[0]),) if claims else ()),
         render_machine(result),
         render_sources(result),
         render_eclair(result),
         Chapter("glossary", "Glossary", ("Terms of this report.",), (Facts(GLOSSARY),)),
     )
-    return Report(escape_hidden(find(result, "id")), render_first_page(result, work), chapters)
+    filled = tuple(replace(chapter, blocks=list_filled(chapter.blocks)) for chapter in chapters)
+    return Report(escape_hidden(find(result, "id")), render_first_page(result, work), filled)

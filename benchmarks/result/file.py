@@ -13,7 +13,8 @@ an id, its path in this file (`subjects.drq.latency.p50_ms`), which reports prin
     command     [..] the arguments, without paths above the files' own names
     settings    {mode: "standard" | "single-stream" | "paper", samples, threads [..], engines [..], rounds, seed,
                  sustain_minutes, soak_runs, peers (bool)}; optional: headline "p50_ms" | "p90_ms" | "mean_ms", the
-                 figure that the mode is judged by; price (of one device), studies_per_day: as the user gave them
+                 figure that the mode is judged by; price (of one device), its currency, studies_per_day: as the user
+                 gave them
     machine     {facts: {...}, before: {...}, during: [{at_s, ...}], after: {...}}; see benchmarks.machine
     data        {images: n, masks: n or null, sha256 of names and bytes, sizes {"512x512": n}}
     model       {id, version, source_sha256, recipe, input_shape, parameters or null, contract {...}}

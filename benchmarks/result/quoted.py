@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evidence.change import find_beyond, write_difference, write_ratio
+
 from .format_1 import to_file_path
 from .lookup import Result, find, find_number
 from .wording import Formatter, escape_hidden, format_figure
@@ -79,6 +81,49 @@ def quote_interval(result: Result, path: str, formatter: Formatter) -> Text:
     """Return "[low, high]", each with its source; empty where the result has no interval there."""
     low, high = quote(result, f"{path}.0", formatter), quote(result, f"{path}.1", formatter)
     return () if isinstance(low, Missing) or isinstance(high, Missing) else ("[", low, ", ", high, "]")
+
+
+def quote_difference(result: Result, path: str, separator: str = " ") -> Text:
+    """Return the {value, interval} of a difference at a path in words, its interval after the separator."""
+    values = [find_number(result, f"{path}.{part}") for part in ("value", "interval.0", "interval.1")]
+    if values[0] is None:
+        return (Missing(),)
+    low, high = values[1:]
+    written = write_difference(values[0], low, high, find_beyond(0.0, low, high))
+    found = [to_file_path(result, f"{path}.{part}") for part in ("value", "interval.0", "interval.1")]
+    numbers = [
+        Number(text, value, (source,))
+        for text, value, source in zip((written.value, written.low, written.high), values, found, strict=True)
+        if text and value is not None
+    ]
+    return join_interval(numbers, separator)
+
+
+def quote_ratio(result: Result, path: str, inverse: bool = False) -> Text:
+    """Return the ratio of times of the pair at a path, or its inverse, a ratio of speeds, with its interval."""
+    paths = [f"{path}.{part}" for part in ("ratio_p50", "interval.0", "interval.1")]
+    values = [find_number(result, part) for part in paths]
+    if not values[0] or (inverse and 0 in values):
+        return (Missing(),)
+    if inverse:
+        paths = [paths[0], paths[2], paths[1]]  # the lower bound's inverse is the higher one
+        values = [1 / value if value else None for value in (values[0], values[2], values[1])]
+    first = values[0] or 0.0
+    apart = 1.0 if find(result, f"{path}.verdict") in ("faster", "slower") else None
+    written = write_ratio(first, values[1], values[2], apart, 2 if first < 10 else 1)
+    numbers = [
+        derive(text, value, f"1 / {source}", source) if inverse else Number(text, value, (source,))
+        for text, value, source in zip((written.value, written.low, written.high), values, paths, strict=True)
+        if text and value is not None
+    ]
+    return join_interval(numbers)
+
+
+def join_interval(numbers: Sequence[Number], separator: str = " ") -> Text:
+    """Return a number, with its interval in brackets if two more are given."""
+    if len(numbers) < 3:
+        return (numbers[0],)
+    return numbers[0], separator, "[", numbers[1], ", ", numbers[2], "]"
 
 
 def derive(text: str, value: float, formula: str, *paths: str) -> Number:

@@ -49,8 +49,13 @@ def choose_headline(result: Result) -> str | None:
 
 def choose_baseline(result: Result, key: str) -> str | None:
     """Return the float baseline closest to a subject: same model, paired with it, same engine, same threads."""
-    others = [other for other in list_measured(result) if get_role(result, other) == "baseline" and other != key]
+    others = [other for other in list_measured(result) if other != key and is_float_baseline(result, other)]
     return min(others, key=lambda other: rank_baseline(result, key, other), default=None)
+
+
+def is_float_baseline(result: Result, key: str) -> bool:
+    """Return whether a subject is a baseline whose weights are float: "fp32", or "stock-fp32"."""
+    return get_role(result, key) == "baseline" and "fp32" in str(find(result, f"subjects.{key}.recipe"))
 
 
 def rank_baseline(result: Result, key: str, other: str) -> tuple[bool, ...]:

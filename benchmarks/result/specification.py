@@ -100,6 +100,7 @@ RESULT = Fields(
                 "headline": one_of("p50_ms", "p90_ms", "mean_ms"),
                 "price": Maybe(amount),
                 "studies_per_day": Maybe(amount),
+                "currency": text,
             },
         ),
         "machine": Fields(

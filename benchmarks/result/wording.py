@@ -71,19 +71,9 @@ def format_score(value: float) -> str:
     return use_minus_sign(f"{value:.4f}")
 
 
-def format_change(value: float) -> str:
-    """Return a difference of scores with its sign; zero has none."""
-    return use_minus_sign(f"{value:+.4f}") if abs(value) >= 0.00005 else "0.0000"
-
-
 def format_ratio(value: float) -> str:
     """Return a ratio to two decimals; below 0.1 to two significant digits."""
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
-
-
-def format_factor(value: float) -> str:
-    """Return a factor to two decimals; from 10 on to one."""
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
 def format_cost(value: float) -> str:

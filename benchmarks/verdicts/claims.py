@@ -31,6 +31,7 @@ from benchmarks.result.quoted import Number, Text, compose, derive, quote, to_pl
 from benchmarks.result.roles import choose_headline, find_scores, get_name, is_same_file, list_measured
 from benchmarks.result.specification import COMPARED_SCORES
 from benchmarks.result.wording import Formatter, escape_hidden, format_count, format_percent, format_score
+from evidence.change import write_difference
 
 from .claims_file import UNPUBLISHED, Baseline, Claim, read_claims
 from .differences import TIMES, Change, choose_formatter, compare_paired_rounds, subtract_scores
@@ -53,8 +54,8 @@ class ClaimVerdict:
         return f"{escape_hidden(self.claim.id)}{against}: {self.verdict}: {to_plain(self.reason)}"
 
 
-def check_claims(result: Result, path: Path | None = None) -> list[ClaimVerdict]:
-    """Return the verdicts on the claims of a file, by default on the paper's.
+def check_claims(result: Result, path: Path) -> list[ClaimVerdict]:
+    """Return the verdicts on the claims of a file.
 
     Raises: EdgeSegError if the file cannot be read or is no claims file.
     """
@@ -229,19 +230,27 @@ def compute_drop(result: Result, claim: Claim, subject: str, baseline_key: str) 
         return f"no difference of {claim.figure} was measured"
     value, low, high = (float(bound) for bound in bounds if bound is not None)
     found = [[to_file_path(result, part) for part in source] for source in sources]
-    shown = [derive(format_score(-one), -one, *source) for one, source in zip((value, high, low), found, strict=True)]
+    decided = classify_interval(claim, -high, -low)[0] != "not comparable"
+    written = write_difference(-value, -high, -low, get_bound(claim) if decided else None, signed=False)
+    drops = zip((written.value, written.low, written.high), (-value, -high, -low), found, strict=True)
+    shown = [derive(text, one, *source) for text, one, source in drops if text]
+    if len(shown) == 1:
+        return (shown[0],), -high, -low
     return compose("a drop of {} [{}, {}]", shown[0], shown[1], shown[2]), -high, -low
 
 
 def classify_interval(claim: Claim, low: float, high: float) -> tuple[str, str]:
     """Return the verdict on an interval, and the reason if it spans the limit."""
-    if claim.is_minimum:
-        kept, broken = low >= claim.limit - claim.rounding, high < claim.limit - claim.rounding
-    else:
-        kept, broken = high <= claim.limit + claim.rounding, low > claim.limit + claim.rounding
+    bound = get_bound(claim)
+    kept, broken = (low >= bound, high < bound) if claim.is_minimum else (high <= bound, low > bound)
     if kept or broken:
         return ("reproduced" if kept else "not reproduced"), ""
     return "not comparable", "; the interval spans that: this run cannot tell"
+
+
+def get_bound(claim: Claim) -> float:
+    """Return the value that a claim's figure must not pass: its limit, widened by its rounding."""
+    return claim.limit - claim.rounding if claim.is_minimum else claim.limit + claim.rounding
 
 
 def format_limit(claim: Claim, formatter: Formatter) -> str:

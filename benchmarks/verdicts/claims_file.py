@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ FORMAT = "edge-seg-claims/1"
 KINDS = ("value", "reduction", "drop")
 FIGURES = ("size", "memory", *TIMES, *COMPARED_SCORES)
 UNPUBLISHED = "unpublished"
+PAPER = Path(__file__).with_name("claims.toml")  # the claims of the paper that the reference models follow
 
 
 def check_data(value: Any) -> str:
@@ -70,12 +70,11 @@ class Claim:
     data: str | None
 
 
-def read_claims(path: Path | None = None) -> tuple[str, list[Claim]]:
-    """Return the title and the claims of a file, by default of the paper's. Raises: EdgeSegError."""
-    name = str(path or "claims.toml")
+def read_claims(path: Path) -> tuple[str, list[Claim]]:
+    """Return the title and the claims of a file. Raises: EdgeSegError."""
+    name = str(path)
     try:
-        file = path or resources.files("benchmarks.verdicts").joinpath("claims.toml")
-        fields = tomllib.loads(file.read_text("utf-8"))
+        fields = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or f"not valid TOML ({error})"
         raise EdgeSegError(name, why, "give a claims file as benchmarks/verdicts/claims.toml") from None

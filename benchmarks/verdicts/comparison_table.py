@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from benchmarks.result.specification import COMPARED_SCORES
-from benchmarks.result.wording import escape_markdown, format_change, format_ratio
+from benchmarks.result.wording import escape_markdown, format_count
+from evidence.change import NO_CHANGE, write_difference, write_ratio
 from evidence.document import make_table
 
 from .compare import PLURALS, Comparison, ComparisonRow, to_letter
 from .differences import Change, choose_formatter
+
+ASSERTED = ("faster", "slower", "smaller", "larger", "better", "worse")  # verdicts that the digits have to show
 
 
 def render_comparison(comparison: Comparison, form: str = "text") -> str:
@@ -58,18 +61,23 @@ def list_notes(comparison: Comparison) -> list[str]:
 
 
 def format_value(row: ComparisonRow, number: int) -> str:
-    """Return a value with its interval."""
+    """Return a value with its interval; sizes that differ and look alike in MB are written in bytes."""
     value, interval = row.values[number], row.intervals[number]
     if value is None:
         return "not measured"
     formatter = choose_formatter(row.figure)
+    if row.figure == "size" and any(one != value and one and formatter(one) == formatter(value) for one in row.values):
+        return f"{format_count(value)} bytes"
     bounds = ", ".join(formatter(bound).removesuffix(" ms") for bound in interval or ())
     return f"{formatter(value)} [{bounds}]" if bounds else formatter(value)
 
 
-def format_verdict(figure: str, change: Change) -> str:
-    """Return a change with its interval and its verdict."""
-    formatter = format_change if figure in COMPARED_SCORES else format_ratio
-    if change.low is None or change.high is None or change.low == change.high:
-        return f"{formatter(change.value)} {change.verdict}"
-    return f"{formatter(change.value)} [{formatter(change.low)}, {formatter(change.high)}] {change.verdict}"
+def format_verdict(figure: str, change: Change, limit: float = 0.0) -> str:
+    """Return a change with its interval and its verdict; `limit`: of a gate, which the digits must not contradict."""
+    asserted = change.verdict in ASSERTED
+    if figure not in COMPARED_SCORES:
+        apart = 1 + limit if asserted else None
+        return f"{write_ratio(change.value, change.low, change.high, apart)} {change.verdict}"
+    apart = -limit if asserted else None
+    written = str(write_difference(change.value, change.low, change.high, apart))
+    return written if (written, change.verdict) == (NO_CHANGE, "no difference") else f"{written} {change.verdict}"

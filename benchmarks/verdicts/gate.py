@@ -78,9 +78,8 @@ def check_gate(row: ComparisonRow, name: str, limit: float) -> list[str]:
         amount = -change.value if name in COMPARED_SCORES else change.value - 1
         if worse and amount > limit:
             allowed = f"{limit:g} is allowed" if name in COMPARED_SCORES else f"{100 * limit:g} % is allowed"
-            failed.append(
-                f"{name} of {row.subject}, {to_letter(number)} against A: {format_verdict(name, change)}; {allowed}"
-            )
+            verdict = format_verdict(name, change, limit)
+            failed.append(f"{name} of {row.subject}, {to_letter(number)} against A: {verdict}; {allowed}")
     return failed
 
 

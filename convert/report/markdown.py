@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from edge_runtime.errors import printable_lines
+from evidence.change import write_number
 from evidence.document import escape_markdown, make_table, to_code
 
 from .words import (
@@ -364,7 +365,7 @@ def format_number(value: Any, digits: int = 4) -> str:
 
 def format_signed(value: Any) -> str:
     """Return a difference with its sign; a dash for none."""
-    return f"{value:+.5f}".replace("-", "−") if isinstance(value, (int, float)) else "–"
+    return write_number(value, 5, True) if isinstance(value, (int, float)) else "–"
 
 
 def format_percent(value: Any) -> str:

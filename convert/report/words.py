@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from evidence.change import NO_CHANGE, find_beyond, write_difference, write_number
+
 Report = dict[str, Any]
 WORDS = {"mean_iou": "mean IoU", "dice": "Dice", "area_error": "lesion-area error", "false_alarms": "false alarms"}
 
@@ -19,15 +21,22 @@ def format_left_out(check: Mapping[str, Any]) -> str:
 def format_score(score: Mapping[str, Any]) -> str:
     """Return the three models' values and the drop with its interval."""
     keras, fp32, result = (format_value(score[side]) for side in ("keras", "fp32", "result"))
-    return f"Keras {keras}, static FP32 {fp32}, result {result}; lost {format_drop(score)}"
+    return f"Keras {keras}, static FP32 {fp32}, result {result}; {format_loss(score)}"
+
+
+def format_loss(score: Mapping[str, Any]) -> str:
+    """Return what was lost, or that nothing changed."""
+    drop = format_drop(score)
+    return drop if drop == NO_CHANGE else f"lost {drop}"
 
 
 def format_drop(score: Mapping[str, Any]) -> str:
     """Return a drop with its interval, if it has one."""
     if score["drop"] is None or isinstance(score["drop"], str):
         return "unknown"
-    between = "" if isinstance(score["low"], str) else f" (95 %: {score['low']:.5f} to {score['high']:.5f})"
-    return f"{score['drop']:.5f}{between}"
+    low, high = (None if isinstance(score[side], str) else score[side] for side in ("low", "high"))
+    found = write_difference(score["drop"], low, high, find_beyond(0, low, high), decimals=5, signed=False)
+    return f"{found.value} (95 %: {found.low} to {found.high})" if found.low else found.value
 
 
 def format_value(value: Any) -> str:
@@ -48,7 +57,7 @@ def format_tried(entry: Mapping[str, Any]) -> str:
         *([f"{entry['ratio']:.2f} of the time"] if entry["ratio"] else []),
     ]
     known = isinstance(entry["drop"], float)
-    why = f"mean IoU lost {entry['drop']:.5f}" if known else entry["why"]
+    why = f"mean IoU lost {write_number(entry['drop'], 5, False)}" if known else entry["why"]
     return f"{entry['recipe']} {entry['outcome']} ({', '.join(facts) or 'no file'}): {why}"
 
 

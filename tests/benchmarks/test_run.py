@@ -192,16 +192,71 @@ def test_a_report_that_is_there_is_kept(
     assert (tmp_path / "new/report.md").read_bytes() == before
 
 
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib", "reportlab"])
 def test_a_report_that_cannot_be_drawn_is_refused_before_the_work(
+    capsys: pytest.CaptureFixture[str], slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    """Each package that it needs is named, with what to install; no image is read and no process started."""
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("benchmarks.run.read_image_set", refuse)
+    code, message = run_main(capsys, "run", DEFAULT, "--images", slices / "images", "-o", tmp_path / "out")
+    assert code == 1 and f"report: it needs {package}; pip install 'edge-seg[benchmarks]'" in message
+    assert "--no-report" in message and not (tmp_path / "out").exists()
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("the run began")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("-o", "FILE/out"), "make room or choose another folder with -o"),
+        (("-o", "/proc/edge-seg"), "/proc/edge-seg: "),
+        (("--claims", "none.toml"), "none.toml: No such file or directory"),
+        (("--claims", "FILE"), "not valid TOML"),
+        (("--masks", "IMAGES"), "it is the folder of --images"),
+        (("--currency", "12"), "'12' is not a currency; write a code or a sign, such as EUR"),
+        (("--currency", "<b> x"), "is not a currency"),
+    ],
+)
+def test_what_would_fail_at_the_end_is_refused_at_the_beginning(
+    capsys: pytest.CaptureFixture[str], slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, str], words: str,
+) -> None:  # fmt: skip
+    """In one line, before an image is read; nothing is left behind."""
+    monkeypatch.setattr("benchmarks.run.read_image_set", refuse)
+    (tmp_path / "file").write_text("= mine")
+    images = slices / "images"
+    args = [word.replace("FILE", str(tmp_path / "file")).replace("IMAGES", str(images)) for word in given]
+    out = () if "-o" in given else ("-o", tmp_path / "out")
+    code, message = run_main(capsys, "run", DEFAULT, "--images", images, *out, *args)
+    assert code in (1, 2) and words in message and message.startswith("edge-bench")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_grey_masks_are_refused_before_a_model_is_converted(
     capsys: pytest.CaptureFixture[str], slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what to install."""
-    monkeypatch.setitem(sys.modules, "benchmarks.report.write", None)
-    args = ("run", DEFAULT, "--images", slices / "images", "-o", tmp_path / "out")
-    code, message = run_main(capsys, *args)
-    assert (
-        code == 1 and "edge-seg[benchmarks]" in message and "--no-report" in message and not (tmp_path / "out").exists()
-    )
+    """Images given as masks stop the run with the folder's name, before the first conversion."""
+    monkeypatch.setattr("benchmarks.run.list_candidates", refuse)
+    (tmp_path / "copy").symlink_to(slices / "images", target_is_directory=True)
+    for masks, words in ((tmp_path / "copy", "it is the folder of --images"), (slices / "grey", "grey pictures")):
+        (slices / "grey").mkdir(exist_ok=True)
+        for image in (slices / "images").iterdir():
+            (slices / "grey" / image.name).write_bytes(image.read_bytes())
+        code, message = run_main(
+            capsys, "run", "m.keras", "--images", slices / "images", "--masks", masks, "-o", tmp_path / "out"
+        )
+        assert code == 2 and f"--masks {masks}: " in message and words in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_throughput_does_not_overwrite(capsys: pytest.CaptureFixture[str], slices: Path, tmp_path: Path) -> None:
+    """A RESULT.json that is there is kept, and found before the work."""
+    (tmp_path / "r.json").write_text("mine")
+    code, message = run_main(capsys, "throughput", "--images", slices / "images", "-o", tmp_path / "r.json")
+    assert code == 1 and "it exists already" in message and (tmp_path / "r.json").read_text() == "mine"
 
 
 def find_children(pid: int) -> list[int]:

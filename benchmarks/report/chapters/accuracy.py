@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.report.blocks import Block, Chapter, Chart, Facts, Picture, Pictures, Sentence, Table
 from benchmarks.result.lookup import Result, find, find_number
-from benchmarks.result.quoted import Missing, Text, compose, find_reason, quote, quote_interval, quote_words
+from benchmarks.result.quoted import (
+    NEW_LINE,
+    Missing,
+    Text,
+    compose,
+    find_reason,
+    quote,
+    quote_difference,
+    quote_interval,
+    quote_words,
+)
 from benchmarks.result.roles import get_name
 from benchmarks.result.wording import (
     Formatter,
     escape_hidden,
-    format_change,
     format_count,
     format_figure,
     format_percent,
@@ -30,6 +40,10 @@ SCORES: dict[str, tuple[str, Formatter]] = {
     "lesion_area_error": ("lesion area, error", format_percent),
     "false_alarms": ("false alarms", format_percent),
 }
+SCORE_TABLES = {  # two tables: one of all scores would be wider than a page
+    "Overlap": ("dice", "lesion_iou", "mean_iou"),
+    "Outline, area and false alarms": ("hd95_px", "lesion_area_error", "false_alarms"),
+}
 NAMES = {"dice": "Dice", "lesion_iou": "IoU", "mean_iou": "BinaryIoU"}
 
 
@@ -40,9 +54,10 @@ def render_accuracy(result: Result) -> Chapter:
         return Chapter("accuracy", title, compose("Accuracy: {}.", Missing(find_reason(result, "accuracy"))), ())
     blocks: list[Block] = [
         Chart("accuracy", ("Mean Dice and its 95\u00a0% interval. From accuracy.*.dice.",)),
-        tabulate_scores(result, list(entries)),
+        *(tabulate_scores(result, list(entries), names, title) for title, names in SCORE_TABLES.items()),
     ]
-    blocks += [tabulate_differences(result, other) for other in list_references(result)]
+    for other in list_references(result):
+        blocks += [tabulate_differences(result, other), tabulate_agreement(result, other)]
     failures = list_failures(result)
     if failures:
         blocks.append(Facts(failures, "Images without a result"))
@@ -57,9 +72,9 @@ def render_accuracy(result: Result) -> Chapter:
     return Chapter("accuracy", title, (lead,), tuple(blocks))
 
 
-def tabulate_scores(result: Result, keys: list[str]) -> Table:
-    """Return the table of all scores; a score without any value has no column."""
-    shown = [name for name in SCORES if any(find(result, f"accuracy.{key}.{name}.n") for key in keys)]
+def tabulate_scores(result: Result, keys: list[str], scores: Sequence[str], title: str) -> Table:
+    """Return a table of scores; a score that is defined for no image has no column."""
+    shown = [name for name in scores if any(find(result, f"accuracy.{key}.{name}.n") for key in keys)]
     references = [find(result, f"accuracy.{key}.against") for key in keys]
     names = ["the masks" if key == "masks" else get_name(result, str(key)) for key in references]
     same = len(set(names)) == 1  # then it is named once, above the table
@@ -72,7 +87,7 @@ def tabulate_scores(result: Result, keys: list[str]) -> Table:
         labels: list[Text] = [(get_name(result, key),), *([] if same else [(reference,)])]
         rows.append((*labels, (quote(result, f"{entry}.n", format_count),), *cells))
     head = ("", *([] if same else ["against"]), "n", *(SCORES[name][0] for name in shown))
-    return Table(head, tuple(rows), words=2 - same, title=f"Scores against {names[0]}" if same else "Scores")
+    return Table(head, tuple(rows), words=2 - same, title=f"{title}, against {names[0]}" if same else title)
 
 
 def quote_score(result: Result, path: str, formatter: Formatter, why: Any) -> Text:
@@ -92,19 +107,28 @@ def list_references(result: Result) -> list[str]:
 
 
 def tabulate_differences(result: Result, other: str) -> Table:
-    """Return the table of differences to one subject: in scores, and between the masks."""
+    """Return the table of differences in scores to one subject."""
     rows = []
     for key in find(result, "accuracy"):
-        scores, masks = (f"accuracy.{key}.{part}" for part in ("difference", "agreement"))
-        if other not in (find(result, f"{scores}.against"), find(result, f"{masks}.against")):
-            continue
-        changes = (quote_score(result, f"{scores}.{name}", format_change, "") for name in NAMES)
-        alike = quote_score(result, f"{masks}.dice", format_score, "")
-        rows.append(
-            ((get_name(result, key),), *changes, alike, (quote(result, f"{masks}.changed_pixels", format_percent),))
-        )
-    head = ("", *(f"{words}, difference" for words in NAMES.values()), "Dice of both masks", "pixels that differ")
+        path = f"accuracy.{key}.difference"
+        if find(result, f"{path}.against") == other:
+            changes = (quote_difference(result, f"{path}.{name}", NEW_LINE) for name in NAMES)
+            rows.append(((get_name(result, key),), *changes))
+    head = ("", *(f"{words}, difference" for words in NAMES.values()))
     return Table(head, tuple(rows), title=f"In comparison with {get_name(result, other)}")
+
+
+def tabulate_agreement(result: Result, other: str) -> Table:
+    """Return the table of agreement with one subject's masks."""
+    rows = []
+    for key in find(result, "accuracy"):
+        path = f"accuracy.{key}.agreement"
+        if find(result, f"{path}.against") == other:
+            alike = quote_score(result, f"{path}.dice", format_score, "")
+            changed = quote(result, f"{path}.changed_pixels", format_percent)
+            rows.append(((get_name(result, key),), alike, (changed,)))
+    head = ("", "Dice of both masks", "pixels that differ")
+    return Table(head, tuple(rows), title=f"Agreement with the masks of {get_name(result, other)}")
 
 
 def list_failures(result: Result) -> tuple[tuple[str, Text], ...]:

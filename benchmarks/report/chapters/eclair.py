@@ -21,7 +21,7 @@ def list_questions(result: Result, key: str | None) -> tuple[tuple[Text, ...], .
             ("Which problem is solved, for whom, and with what benefit?", format_intended_use(result)),
             (
                 "What are the risks?",
-                ("In part: the worst cases are shown under Accuracy. A risk analysis is the manufacturer's task.",),
+                (f"{name_worst_cases(result)} A risk analysis is the manufacturer's task.",),
             ),
         ),
         "Performance and validation": (
@@ -38,7 +38,7 @@ def list_questions(result: Result, key: str | None) -> tuple[tuple[Text, ...], .
         ),
         "Usability and integration": (
             ("What does it need: device, system, network?", format_requirements(result)),
-            ("How long does it take within the workflow?", ("See the first page, From file to mask, Sustained work.",)),
+            ("How long does it take within the workflow?", (format_time_chapters(result),)),
             ("How does it reach the PACS, and how are results shown?", (NOT_ANSWERED,)),
         ),
         "Regulatory and legal": (
@@ -61,6 +61,18 @@ def list_questions(result: Result, key: str | None) -> tuple[tuple[Text, ...], .
         for heading, questions in asked.items()
         for number, (question, answer) in enumerate(questions)
     )
+
+
+def name_worst_cases(result: Result) -> str:
+    """Return where the worst cases are, if the result has any."""
+    return "In part: the worst cases are shown under Accuracy." if find(result, "worst") else NOT_ANSWERED
+
+
+def format_time_chapters(result: Result) -> str:
+    """Return the chapters on time that have figures."""
+    parts = {"end_to_end": "From file to mask", "sustained": "Sustained work"}
+    measured = [title for part, title in parts.items() if find(result, part) is not None]
+    return f"See the first page, {', '.join(measured or ['Latency'])}."
 
 
 def format_intended_use(result: Result) -> Text:

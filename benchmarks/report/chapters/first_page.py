@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from benchmarks.report.blocks import Answer, FirstPage, Table
+from benchmarks.report.blocks import Answer, FirstPage, Table, leave_out_empty
 from benchmarks.report.sizing import Workload, cost_per_thousand, count_capacity, count_devices
 from benchmarks.result.lookup import Result, find, find_number
 from benchmarks.result.quoted import (
@@ -17,27 +17,26 @@ from benchmarks.result.quoted import (
     derive,
     find_reason,
     quote,
-    quote_interval,
+    quote_ratio,
     quote_words,
 )
 from benchmarks.result.roles import choose_baseline, choose_headline, find_pair, find_scores, get_name
 from benchmarks.result.wording import (
     Formatter,
     escape_hidden,
-    format_change,
     format_cost,
     format_count,
     format_datetime,
-    format_factor,
     format_figure,
     format_gb,
     format_mb,
     format_ms,
     format_percent,
     format_plain,
-    format_ratio,
     format_score,
 )
+
+from .loss import format_accuracy_clause, list_score_rows, render_loss
 
 TITLES = {
     "valid": "Valid run",
@@ -80,6 +79,7 @@ def render_first_page(result: Result, work: Workload) -> FirstPage:
     key = choose_headline(result)
     rate = compute_rate(result, key)
     usable = rate if status != "invalid" else None
+    figures, note = leave_out_empty(render_figures(result, key, rate))
     return FirstPage(
         status=status,
         reasons=tuple((quote_words(result, f"validity.reasons.{k}"),) for k in reasons),
@@ -92,8 +92,9 @@ def render_first_page(result: Result, work: Workload) -> FirstPage:
             render_cost(result, work, usable),
             render_loss(result, key),
         ),
-        figures=render_figures(result, key, rate),
-        limits=list_limits(result),
+        heading="Against the float model" if key and choose_baseline(result, key) else "In figures",
+        figures=figures,
+        limits=(*list_limits(result), *((note,) if note else ())),
         work=work,
         rate=float(usable.per_hour.value) if usable else None,
     )
@@ -153,7 +154,7 @@ def format_verdict(result: Result, status: str, key: str | None) -> Text:
     if key is None:
         return ("The model could not be measured: no run of it succeeded.",)
     prefix = "Indicated, but not certain: " if status == "inconclusive" else ""
-    speed, size, change = format_speed(result, key), format_size(result, key), format_accuracy_change(result, key)
+    speed, size, change = format_speed(result, key), format_size(result, key), format_accuracy_clause(result, key)
     useless = format_useless(result, key)
     return compose("{}{}{}{}{}{}.", useless, prefix, get_name(result, key), speed, size, change)
 
@@ -178,35 +179,32 @@ def format_useless(result: Result, key: str) -> Text:
 def format_speed(result: Result, key: str) -> Text:
     """Return the subject's speed against its float baseline, as part of a sentence."""
     base = choose_baseline(result, key)
-    path = find_pair(result, key, base) if base else None
-    if base is None or path is None or not find_number(result, f"{path}.ratio_p50"):
-        return (" was measured without a float baseline",)
-    verdict, name = find(result, f"{path}.verdict"), get_name(result, base)
+    if base is None:
+        return compose(" was measured without a float baseline and takes {} a slice", quote_p50(result, key))
+    path, name = find_pair(result, key, base), get_name(result, base)
+    if path is None or not find_number(result, f"{path}.ratio_p50"):
+        return compose(" takes {} a slice, not timed in turns with {}", quote_p50(result, key), name)
+    verdict = find(result, f"{path}.verdict")
     if verdict == "slower":
-        interval = quote_interval(result, f"{path}.interval", format_ratio)
-        return compose(
-            " takes {} times {} as long as {}", quote(result, f"{path}.ratio_p50", format_ratio), interval, name
-        )
+        return compose(" takes {} times as long as {}", quote_ratio(result, path), name)
     if verdict == "faster":
-        low, high = quote_inverse(result, f"{path}.interval.1"), quote_inverse(result, f"{path}.interval.0")
-        return compose(
-            " is {} times [{}, {}] as fast as {}", quote_inverse(result, f"{path}.ratio_p50"), low, high, name
-        )
+        return compose(" is {} times as fast as {}", quote_ratio(result, path, inverse=True), name)
     if verdict == "no difference":
         return (f" is as fast as {name} within this run's precision",)
     return (f" was not shown to be faster or slower than {name}",)
 
 
-def quote_inverse(result: Result, path: str) -> Number | Missing:
-    """Return the inverse of a ratio of times, a ratio of speeds."""
-    value = find_number(result, path)
-    return derive(format_factor(1 / value), 1 / value, f"1 / {path}", path) if value else Missing()
+def quote_p50(result: Result, key: str) -> Number | Missing:
+    """Return a subject's median time of one inference."""
+    return quote(result, f"subjects.{key}.latency.p50_ms", format_ms)
 
 
 def format_size(result: Result, key: str) -> Text:
     """Return the file's size against the baseline's, as part of a sentence."""
     share = quote_share(result, key, choose_baseline(result, key), "file.bytes")
-    return compose(", in a file of {} of its size", share) if isinstance(share, Number) else ()
+    if not isinstance(share, Number):
+        return ()
+    return (", in a file of the same size",) if share.value == 1 else compose(", in a file of {} of its size", share)
 
 
 def quote_share(result: Result, key: str | None, base: str | None, field: str) -> Number | Missing:
@@ -216,22 +214,6 @@ def quote_share(result: Result, key: str | None, base: str | None, field: str) -
     if not one or not other:
         return Missing()
     return derive(format_percent(one / other), one / other, f"{paths[0]} / {paths[1]}", *paths)
-
-
-def format_accuracy_change(result: Result, key: str) -> Text:
-    """Return the change in accuracy by quantization, as part of a sentence."""
-    path = f"accuracy.{find_scores(result, key)}.difference.dice"
-    low, high = (find_number(result, f"{path}.interval.{side}") for side in (0, 1))
-    if low is None or high is None:
-        return ("; the loss of accuracy was not measured against masks",)
-    band = compose(
-        "{} {}",
-        quote(result, f"{path}.value", format_change),
-        quote_interval(result, f"{path}.interval", format_change),
-    )
-    if low <= 0 <= high:
-        return compose("; no loss of accuracy was found (mean Dice {})", band)
-    return compose("; mean Dice changes by {}{}", band, ", a significant loss" if high < 0 else ", no loss")
 
 
 def render_device(result: Result, key: str | None) -> Answer:
@@ -304,17 +286,21 @@ def render_cost(result: Result, work: Workload, rate: Rate | None) -> Answer:
         given = {"the price of a device": work.price, "studies a day": work.studies_per_day}
         lacking = [name for name, value in given.items() if not value]
         return Answer(question, ("Not given",), ((f"It needs {' and '.join(lacking)}.",), energy))
+    unit = f" {work.currency}" if work.currency else ""
+    unnamed = "" if work.currency else " The price's currency was not given (--currency)."
     details = compose(
-        "Devices at {} each, used for {} years of {} days; in the currency of the price. "
+        "Devices at {}{} each, used for {} years of {} days.{} "
         "Electricity, people, support and software are not included.",
         quote_given(result, "price", work.price),
+        unit,
         assume(format_plain(work.years), work.years, "assumed: years"),
         assume(format_plain(work.days_per_year), work.days_per_year, "assumed: days per year"),
+        unnamed,
     )
     yearly = "studies per day * slices per study * days per year"
     formula = f"devices * price * 1000 / ({yearly} * years), with the devices for {rate.per_hour.id}"
     shown = derive(format_cost(cost), cost, formula, *rate.per_hour.paths)
-    return Answer(question, compose("{} per 1,000 slices", shown), (details, energy))
+    return Answer(question, compose("{}{} per 1,000 slices", shown, unit), (details, energy))
 
 
 def format_energy(result: Result) -> Text:
@@ -327,55 +313,12 @@ def format_energy(result: Result) -> Text:
     return compose("Energy: {} a slice, measured with {}.", joules, quote_words(result, "energy.source"))
 
 
-def render_loss(result: Result, key: str | None) -> Answer:
-    """Return the answer on the model's loss against the float model, on the given images."""
-    question, scores = "What is lost?", find_scores(result, key) if key else None
-    if scores is None:
-        why = find_reason(result, "accuracy")
-        return Answer(question, ("Not measured",), ((f"Accuracy was not measured{f': {why}' if why else ''}.",),))
-    entry = f"accuracy.{scores}"
-    images = compose(" on {} slices with a lesion", quote(result, f"{entry}.dice.n", format_count))
-    dice = quote(result, f"{entry}.dice.value", format_score, escape_hidden(find(result, f"{entry}.why") or ""))
-    interval = quote_interval(result, f"{entry}.dice.interval", format_score)
-    against = find(result, f"{entry}.difference.against")
-    if against:
-        return render_difference(result, entry, str(against), images)
-    if find(result, f"{entry}.against") == "masks":
-        details = compose("Dice {} {}{}; the float model was not scored.", dice, interval, images)
-        return Answer(question, ("Not compared",), (details,))
-    changed = quote(result, f"{entry}.changed_pixels", format_percent)
-    other = get_name(result, str(find(result, f"{entry}.against")))
-    agreement = compose("Agreement with the masks of {}{} {}; {} of pixels changed.", other, images, interval, changed)
-    unknown = "Whether either is correct was not measured: no masks were given."
-    return Answer(question, compose("Dice {} with the float model", dice), (agreement, (unknown,)))
-
-
-def render_difference(result: Result, entry: str, against: str, images: Text) -> Answer:
-    """Return the answer on the loss against masks, image by image."""
-    path = f"{entry}.difference.dice"
-    value, high = find_number(result, f"{path}.value"), find_number(result, f"{path}.interval.1")
-    change = quote(result, f"{path}.value", format_change)
-    words: Text = compose("Dice {}", change)
-    if value is not None and high is not None:
-        fall = derive(format_score(-value), -value, f"-{path}.value", f"{path}.value")
-        words = compose("Dice falls by {}", fall) if high < 0 else ("No loss found",)
-    both = compose(
-        "Mean Dice (overlap with the true outlines, 1 is perfect): {} against {} of {}{}.",
-        quote(result, f"{entry}.dice.value", format_score),
-        quote(result, f"accuracy.{against}.dice.value", format_score),
-        get_name(result, against),
-        images,
-    )
-    interval = quote_interval(result, f"{path}.interval", format_change)
-    details = compose("Difference, slice by slice: {} {}.", change, interval)
-    return Answer("What is lost?", words, (both, details, ("Other scanners and patients were not tested.",)))
-
-
 def render_figures(result: Result, key: str | None, rate: Rate | None) -> Table:
-    """Return the first page's table: this model, its float baseline, and their ratio."""
+    """Return the first page's table: this model and, if there is one, its float baseline with their ratio."""
     base = choose_baseline(result, key) if key else None
     label = "One slice, from file to mask" if not rate or rate.whole else "One slice, the model alone"
-    rows: list[tuple[Text, ...]] = [
+    rows: list[tuple[Text, ...]] = list_score_rows(result, key, base)
+    rows += [
         ((label,), (rate.seconds if rate else Missing(),), ("–",), ("–",)),
         (("Slices an hour",), (rate.per_hour if rate else Missing(),), ("–",), ("–",)),
     ]
@@ -383,12 +326,12 @@ def render_figures(result: Result, key: str | None, rate: Rate | None) -> Table:
     headline = [(HEADLINE_LABELS[field], f"latency.{field}", format_ms)] if field in HEADLINE_LABELS else []
     for words, field, formatter in (*headline, *FIGURES):
         mine, theirs = (quote(result, f"subjects.{one}.{field}", formatter) for one in (key, base))
-        share: Text = (quote_share(result, key, base, field),) if base else ("–",)
+        share = quote_share(result, key, base, field)
         runs = compose(" of {} runs", quote(result, f"subjects.{key}.latency.n", format_count)) if field == P99 else ()
-        rows.append((compose("{}{}", words, runs), (mine,), (theirs if base else "–",), share))
-    return Table(
-        ("", "this model", get_name(result, base) if base else "no float baseline", "in proportion"), tuple(rows)
-    )
+        rows.append((compose("{}{}", words, runs), (mine,), (theirs,), (share,)))
+    if base is None:
+        return Table(("", "this model"), tuple(row[:2] for row in rows))
+    return Table(("", "this model", get_name(result, base), "against it"), tuple(rows))
 
 
 def list_limits(result: Result) -> tuple[Text, ...]:
@@ -407,7 +350,9 @@ def list_limits(result: Result) -> tuple[Text, ...]:
             "Measured with {} images{}; accuracy holds for these alone and is no clinical evaluation.", images, usual
         )
     )
-    for part, words in OPTIONAL.items():
-        if find(result, part) is None:
-            limits.append(compose("{}: {}.", words, Missing(find_reason(result, part))))
+    absent = {words: find_reason(result, part) for part, words in OPTIONAL.items() if find(result, part) is None}
+    limits += [compose("{}: {}.", words, Missing(why)) for words, why in absent.items() if why]
+    unexplained = [words for words, why in absent.items() if not why]
+    if unexplained:
+        limits.append(compose("{}: {}.", "; ".join(unexplained), Missing()))
     return tuple(limits)

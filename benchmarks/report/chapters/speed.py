@@ -17,6 +17,7 @@ from benchmarks.result.quoted import (
     quote,
     quote_cells,
     quote_interval,
+    quote_ratio,
     quote_words,
 )
 from benchmarks.result.roles import choose_headline, get_name, get_threads, list_measured, list_subjects, list_sweeps
@@ -113,13 +114,13 @@ def render_ratios(result: Result) -> Chapter:
     title, rows = "Against the baselines", []
     for number, pair in enumerate(find(result, "pairs") or []):
         path = f"pairs.{number}"
-        interval = quote_interval(result, f"{path}.interval", format_ratio) or (Missing(),)
+        ratio = quote_ratio(result, path)
         names = [(get_name(result, str(pair.get(side))),) for side in ("subject", "baseline")]
         rows.append(
             (
                 *names,
-                (quote(result, f"{path}.ratio_p50", format_ratio),),
-                interval,
+                ratio[:1],
+                ratio[2:] or (Missing(),),
                 (to_mark(str(pair.get("verdict"))),),
             )
         )

@@ -42,6 +42,7 @@ from benchmarks.report.blocks import (
     Report,
     Sentence,
     count_numbers,
+    list_sources,
 )
 from benchmarks.report.chapters.first_page import TITLES
 from benchmarks.result.quoted import Mark, Missing, Number, Text, to_plain
@@ -56,7 +57,7 @@ TONES = {"good": "#00674b", "bad": "#b3261e", "open": "#5c6670"}
 LEFT, BOTTOM, TOP = 56.5, 50.0, 46.0
 WIDTH, HEIGHT = A4[0] - 2 * LEFT, A4[1] - BOTTOM - TOP
 GAP = 18.0  # between the two columns of the index
-Markup = Callable[..., str]  # (text, font size) -> markup
+Markup = Callable[[Text], str]
 
 
 def make_style(size: float, leading: float, font: str = REGULAR, colour: Any = INK, **more: Any) -> ParagraphStyle:
@@ -66,7 +67,7 @@ def make_style(size: float, leading: float, font: str = REGULAR, colour: Any = I
 
 TITLE = make_style(21, 25, BOLD, spaceAfter=4)
 SUB = make_style(8.5, 12, colour=MUTED)
-VERDICT = make_style(12.5, 17.5, spaceBefore=12, spaceAfter=16)
+VERDICT = make_style(12.5, 17.5, spaceBefore=9, spaceAfter=11)
 HEADING = make_style(15, 19, BOLD, spaceBefore=7, spaceAfter=4)
 SMALL_HEADING = make_style(10, 13, BOLD, spaceBefore=12, spaceAfter=3)
 LEAD = make_style(9.5, 13.5, colour=HexColor("#3b434b"), spaceAfter=8)
@@ -77,7 +78,8 @@ DETAIL = make_style(8, 11, colour=HexColor("#3b434b"), spaceBefore=2)
 CELL, CELL_RIGHT = make_style(7.6, 10), make_style(7.6, 10, alignment=TA_RIGHT)
 HEAD, HEAD_RIGHT = make_style(7.2, 9.5, BOLD, MUTED), make_style(7.2, 9.5, BOLD, MUTED, alignment=TA_RIGHT)
 CAPTION = make_style(7.2, 9.6, colour=MUTED, spaceBefore=2, spaceAfter=8)
-ENTRY = make_style(6, 7.6, leftIndent=17, firstLineIndent=-17)
+ENTRY = make_style(6, 7.6, leftIndent=10, firstLineIndent=-10)
+PART = make_style(7.2, 9.5, BOLD, spaceBefore=6, spaceAfter=2)
 WARNING = make_style(10.5, 14, BOLD)
 REASON = make_style(9, 12.5, leftIndent=9, bulletIndent=0)
 
@@ -110,17 +112,15 @@ def to_pdf(report: Report, charts: dict[str, Figure]) -> bytes:
 
 
 def make_markup(report: Report) -> Markup:
-    """Return a function from a text to reportlab's markup, with links from its numbers to the index."""
+    """Return a function from a text to reportlab's markup; its numbers link to the index, without a mark."""
     index = count_numbers(report)
 
-    def write(text: Text, size: float = 8.0) -> str:
-        raised = f'<super size="{max(4.4, 0.42 * size):.1f}" rise="{0.4 * size:.1f}"><font color="#8a939c">'
+    def write(text: Text) -> str:
         parts = []
         for piece in text:
             if isinstance(piece, Number):
-                number = index[piece.id][0]
                 words = to_markup(piece.text.replace(" ", "\u00a0"))
-                parts.append(f'{words}<a href="#n{number}">{raised}{number}</font></super></a>')
+                parts.append(f'<a href="#n{index[piece.id][0]}">{words}</a>')
             elif isinstance(piece, Missing):
                 parts.append(f'<font color="#5c6670"><i>{to_markup(to_plain(piece))}</i></font>')
             elif isinstance(piece, Mark):
@@ -197,13 +197,14 @@ def build_first_page(first: FirstPage, charts: dict[str, Figure], write: Markup)
     story += [
         Paragraph(to_markup(first.title, BOLD), TITLE),
         Paragraph(write(first.subtitle), SUB),
-        Paragraph(write(first.verdict, 12.5), VERDICT),
+        Paragraph(write(first.verdict), VERDICT),
         make_answers(first.answers, write),
-        Paragraph("Against the float model", SMALL_HEADING),
+        Paragraph(first.heading, SMALL_HEADING),
     ]
     if first.status == "valid" and "gains" in charts:  # else the reasons need its place, and the table says the same
         story.append(Drawing(charts["gains"]))
-    story += [Spacer(0, 4), make_table(first.figures, write), Paragraph("Limits", SMALL_HEADING)]
+    table = [Spacer(0, 4), make_table(first.figures, write)] if first.figures.rows else []
+    story += [*table, Paragraph("Limits", SMALL_HEADING)]
     for number, limit in enumerate(first.limits):
         words = write(limit)
         story.append(Paragraph(f"<b>{words}</b>" if number == 0 else words, DETAIL))
@@ -230,14 +231,14 @@ def pad(left: float, right: float, top: float, bottom: float) -> list[Any]:
 def make_answers(answers: Sequence[Answer], write: Markup) -> Table:
     """Return the four questions with their answers, two a row."""
     cells = [
-        [Paragraph(answer.question, QUESTION), Paragraph(write(answer.words, 14.5), BIG),
+        [Paragraph(answer.question, QUESTION), Paragraph(write(answer.words), BIG),
          *(Paragraph(write(detail), DETAIL) for detail in answer.details)]
         for answer in answers
     ]  # fmt: skip
     rows = [[cells[k], "", cells[k + 1]] for k in range(0, len(cells), 2)]
     column = (WIDTH - 24) / 2
     rules = [("LINEABOVE", (at, row), (at, row), 1.2, INK) for row in range(len(rows)) for at in (0, 2)]
-    return Table(rows, [column, 24, column], style=[*pad(0, 0, 5, 13), *rules])
+    return Table(rows, [column, 24, column], style=[*pad(0, 0, 5, 9), *rules])
 
 
 def build_chapter(chapter: Chapter, charts: dict[str, Figure], write: Markup) -> list[Any]:
@@ -322,8 +323,7 @@ def limit_widths(needs: Sequence[float]) -> list[float]:
 def measure_lines(text: Text) -> list[float]:
     """Return the widths of a cell's lines."""
     words = "".join(piece if isinstance(piece, str) else piece.text for piece in text)
-    raised = sum(7.5 for piece in text if isinstance(piece, Number))
-    return [stringWidth(line, REGULAR, 7.6) + raised for line in words.split("\n")]
+    return [stringWidth(line, REGULAR, 7.6) for line in words.split("\n")]
 
 
 def measure_head(word: str) -> float:
@@ -353,8 +353,11 @@ def build_index(report: Report) -> list[Any]:
     """Return the sources of all figures, in two narrow columns."""
     story: list[Any] = [NextPageTemplate("index"), PageBreak(), Anchor("figures", SOURCES_TITLE)]
     story += [Paragraph(SOURCES_TITLE, HEADING), Paragraph(SOURCES_LEAD, DETAIL), Spacer(0, 8)]
-    for number, one in count_numbers(report).values():
-        source = f'<font color="#5c6670">{to_markup(one.id)}</font>'
-        raised = f'<a name="n{number}"/><font color="#8a939c">{number}</font>'
-        story.append(Paragraph(f"{raised} &nbsp;{to_markup(format_full(one.value))} &nbsp;{source}", ENTRY))
+    index = count_numbers(report)
+    for title, numbers in list_sources(report):
+        story.append(Paragraph(to_markup(title, BOLD), PART))
+        for one in numbers:
+            words = f'<a name="n{index[one.id][0]}"/>{to_markup(one.text)}'
+            full = "" if one.text == format_full(one.value) else f" &nbsp;{to_markup(format_full(one.value))}"
+            story.append(Paragraph(f'{words}<font color="#5c6670">{full} &nbsp;{to_markup(one.id)}</font>', ENTRY))
     return story

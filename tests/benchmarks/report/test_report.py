@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -29,10 +30,13 @@ from benchmarks.report.pdf.document import to_pdf
 from benchmarks.report.pdf.figures import MAX_HEIGHT, Drawing
 from benchmarks.report.sizing import Workload, cost_per_thousand, count_capacity, count_devices
 from benchmarks.report.write import make_report, to_workload, write_reports
+from benchmarks.result.file import check_result
 from benchmarks.result.lookup import find
 from benchmarks.result.quoted import Missing, Number, to_plain
-from benchmarks.result.wording import escape_hidden, escape_markdown, format_change, format_figure, format_mb, format_ms
+from benchmarks.result.wording import escape_hidden, escape_markdown, format_figure, format_mb, format_ms
+from benchmarks.verdicts.claims_file import PAPER
 from edge_runtime.errors import EdgeSegError, UsageError
+from evidence.change import write_difference
 
 FILES = ["report.html", "report.pdf", "report.md", "summary.csv"]
 NASTY = "<script>alert(1)</script>|=1+1|`x`[a](b)$x^2$\x1b[31m\u202egnp.exe\n"
@@ -214,6 +218,102 @@ def test_the_report_of_a_run_that_is_not_valid_begins_with_the_reasons(status: s
     assert markdown.startswith("> **I") and escape_markdown(reasons[1]) in markdown.partition("\n# ")[0]
 
 
+def read_pdf(data: bytes) -> list[tuple[str, str]]:
+    """The texts of a PDF that reportlab wrote, page by page, each with the sizes of its letters: (sizes, text)."""
+    pages = []
+    for stream in re.findall(rb"stream\r?\n(.*?)endstream", data, flags=re.DOTALL):
+        try:
+            drawn = zlib.decompress(base64.a85decode(stream.strip(), adobe=stream.strip().startswith(b"<~")))
+        except (ValueError, zlib.error):
+            drawn = read_a85(stream)
+        sizes = " ".join(sorted({size.decode() for size in re.findall(rb"/F\d\S* ([\d.]+) Tf", drawn)}))
+        texts = re.findall(rb"\(((?:[^()\\]|\\.)*)\) Tj", drawn)
+        words = " ".join(re.sub(rb"\\([()\\])", rb"\1", text).decode("latin-1") for text in texts)
+        if len(words) > 20:  # not the number of all pages, which is a form of its own
+            pages.append((sizes, re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), words)))
+    return pages
+
+
+def read_a85(stream: bytes) -> bytes:
+    """A stream in Ascii85 without its opening mark, decompressed; b"" where it is of another kind."""
+    try:
+        return zlib.decompress(base64.a85decode(stream.strip().removesuffix(b"~>")))
+    except (ValueError, zlib.error):
+        return b""
+
+
+def test_the_pdf_shows_no_ids_among_the_words(written: Path) -> None:
+    """No letter of the report's pages is as small as a raised number, sentences stand as on screen, ids at the end."""
+    pages = read_pdf((written / "report.pdf").read_bytes())
+    joined = [re.sub(r"\s+", " ", text.replace("\xa0", " ")) for _, text in pages]
+    index = next(number for number, text in enumerate(joined) if "Where each figure comes from" in text)
+    assert index > 3 and "1 device for 40 studies a day" in joined[0]
+    for (sizes, _), text in zip(pages[:index], joined, strict=False):
+        assert all(float(size) >= 7 for size in sizes.split() if float(size) != 1), sizes
+        assert f"subjects.{HEADLINE}.latency" not in text
+    listed = " ".join(joined[index:])
+    for path in (f"subjects.{HEADLINE}.latency.p50_ms", "end_to_end.stages.infer.p50_ms", "settings.samples"):
+        assert path in listed
+    assert repr(draw_result()["subjects"][HEADLINE]["latency"]["p50_ms"]) in listed
+
+
+def test_the_first_page_of_the_pdf_is_one_sheet(written: Path) -> None:
+    """Latency is on sheet 2, of a valid run with its chart and of the committed one, which begins with reasons."""
+    record = Path(__file__).parents[3] / "records" / "default-benchmark" / "report.pdf"
+    for path in (written / "report.pdf", record):
+        (_, first), (_, second) = read_pdf(path.read_bytes())[:2]
+        assert "Not a medical device" in first and "Latency" not in first
+        assert "Latency" in second and "The time of one inference" in second
+
+
+def test_markdown_has_the_figures_bare_and_their_sources_at_its_end(written: Path) -> None:
+    """A sentence reads without numbers of numbers; each figure's id is in the tables at the end, once."""
+    text = (written / "report.md").read_text("utf-8")
+    body, _, sources = text.partition("\n## Where each figure comes from")
+    assert "**1 device for 40 studies a day**" in body and "<sup>" not in text
+    ids = [
+        line.split(" | ")[2].removesuffix(" |")
+        for line in sources.splitlines()
+        if re.match(r"\| [^|]+ \| .* \|$", line)
+    ]
+    numbers = count_numbers(report_of(draw_result(), price=120, studies_per_day=40))
+    assert sorted(one for one in ids if one not in ("source", "---")) == sorted(map(escape_markdown, numbers))
+
+
+def test_no_claim_is_judged_without_a_file() -> None:
+    """Nobody's model is measured by another one's claims; with --claims they have their chapter, and its entry."""
+    without, with_paper = make_report(draw_result(), Workload()), make_report(draw_result(), Workload(), PAPER)
+    for text in (to_html(without, {}), to_markdown(without)):
+        assert "reproduced" not in text and "Aprianto" not in text and "Claims" not in text
+    assert [chapter.anchor for chapter in with_paper.chapters if chapter.anchor == "claims"] == ["claims"]
+    assert "Aprianto" in to_html(with_paper, {}) and "reproduced" in to_markdown(with_paper)
+
+
+@pytest.mark.parametrize(("given", "kept", "shown"), [("EUR", None, "EUR"), (None, "CHF", "CHF"), ("€", "CHF", "€")])
+def test_a_cost_has_its_currency(given: str | None, kept: str | None, shown: str) -> None:
+    """Of --currency, else of the run's own settings: beside price and cost, and in the form."""
+    result = draw_result(change=lambda one: one["settings"].update({"currency": kept} if kept else {}))
+    check_result(result)
+    work = to_workload(result, 1000, 40, None, given)
+    report = make_report(result, work)
+    words, details = next(
+        (to_plain(one.words), to_plain(one.details[0]))
+        for one in report.first.answers
+        if one.question == "At what cost?"
+    )
+    cost = 1000 / (40 * 200 * 250 * 5) * 1000
+    assert words == f"{cost:.2f} {shown} per 1,000 slices"
+    assert f"Devices at 1,000 {shown} each" in details and "currency" not in details
+    page = to_html(report, {})
+    assert f'data-currency="{shown}"' in page and f"Price of a device, {shown}" in page
+
+
+def test_a_price_without_a_currency_says_so() -> None:
+    """No currency is guessed: the page says that it was not given, and how to give it."""
+    found = answers(draw_result(), price=1000, studies_per_day=40)["At what cost?"]
+    assert found[0] == "0.10 per 1,000 slices" and "currency was not given (--currency)" in found[1]
+
+
 # What is missing
 
 
@@ -298,7 +398,7 @@ def make_nasty(result: Result) -> None:
     result["data"]["sizes"] = {NASTY: 3}
     for subject in result["subjects"].values():
         subject["name"] = "=" + NASTY
-        subject["engine"] = subject["recipe"] = NASTY
+        subject["engine"], subject["recipe"] = NASTY, "fp32" + NASTY
         subject |= {"reason": "-" + NASTY} if subject["status"] != "ok" else {}
         if "file" in subject:
             subject["file"]["name"] = "@" + NASTY
@@ -338,12 +438,12 @@ def test_a_chart_of_many_candidates_fits_its_page() -> None:
 
 
 def test_markdown_tables_keep_their_columns(nasty: Result) -> None:
-    """In Markdown a bar or a line break in a name opens no new cell, and no tag but the raised numbers' is left."""
+    """In Markdown a bar or a line break in a name opens no new cell, and no tag is left."""
     text = to_markdown(report_of(nasty))
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.M):
         cells = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(cells) == 1, block
-    assert set(re.findall(r"<[^>]*>", text)) == {"<sup>", "</sup>"}
+    assert re.findall(r"<[^>]*>", text) == []
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
@@ -421,7 +521,7 @@ def test_impossible_inputs_are_usage_errors(given: dict[str, float], tmp_path: P
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without reportlab the error names what to install."""
-    monkeypatch.setattr("benchmarks.report.write.find_spec", lambda name: None if name == "reportlab" else name)
+    monkeypatch.setitem(sys.modules, "reportlab", None)  # then its import fails, as without it
     with pytest.raises(EdgeSegError, match=r"reportlab; pip install 'edge-seg\[benchmarks\]'"):
         write_reports(draw_result(), tmp_path)
 
@@ -462,9 +562,9 @@ def test_cost_is_linear_in_price() -> None:
         (format_figure(1234567.8), "1,234,568"),
         (format_ms(28.74), "28.7 ms"),
         (format_mb(33_967_820), "34.0 MB"),
-        (format_change(-0.0004), "−0.0004"),
-        (format_change(-0.00001), "0.0000"),
-        (format_change(0.0004), "+0.0004"),
+        (str(write_difference(-0.0004, None, None)), "−0.0004"),
+        (str(write_difference(-0.00001, -0.001, 0.001)), "0.0000 [−0.0010, +0.0010]"),
+        (str(write_difference(0.0004, None, None)), "+0.0004"),
         (escape_hidden("a\x00b\n\u202e\udcff"), "a\\x00b\\n\\u202e\\udcff"),
         (escape_markdown("a|b*<i>_x_`"), "a\\|b\\*&lt;i&gt;\\_x\\_\\`"),
     ],

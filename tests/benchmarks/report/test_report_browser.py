@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from drawn_result import write_drawn_report
+from drawn_result import HEADLINE, Result, draw_result, write_drawn_report
 
 from benchmarks.report.sizing import Workload, cost_per_thousand, count_devices
+from benchmarks.report.write import write_reports
+from benchmarks.verdicts.claims_file import PAPER
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome to render the page")
@@ -77,17 +81,60 @@ def test_the_script_computes_as_the_report_does(page: Path) -> None:
     assert read_sum(dom).startswith(f"{devices} devices · {cost:.2f} per 1,000 slices")
 
 
+MEASURE = """
+const list = names => [...document.querySelectorAll(names)];
+const wider = e => e.scrollWidth > e.clientWidth + 1;
+const wide = list("body, table, .wide, dl, form, figure").filter(wider);
+const out = list("body *").filter(e => {
+  const box = e.getBoundingClientRect();
+  return box.width > 0 && (box.left < -0.5 || box.right > innerWidth + 0.5);
+});
+const clipped = list("td, dd, p, li").filter(e => e.offsetParent && wider(e));
+const cells = list("td .n").filter(e => e.offsetParent).length;
+const tell = e => e.tagName + " " + e.className + " " + e.textContent.trim().slice(0, 30);
+const faults = [...wide, ...out, ...clipped].map(tell), page = document.documentElement.scrollWidth;
+parent.postMessage(JSON.stringify({width: innerWidth, page, cells, faults}), "*");
+"""
+
+
+def alone(result: Result) -> None:
+    """One file, without a float model."""
+    result["subjects"] = {HEADLINE: result["subjects"][HEADLINE]}
+    result["pairs"], result["accuracy"] = [], {HEADLINE: result["accuracy"][HEADLINE]}
+    result["accuracy"][HEADLINE] |= {"difference": None, "agreement": None}
+
+
+def crowded(result: Result) -> None:
+    """All scores, long names, a slow device: figures of many digits."""
+    for key, subject in result["subjects"].items():
+        subject["name"] = f"Static {key} of quantized-resunet-with-attention-gates on LiteRT, 64 threads"
+        if subject["status"] == "ok":
+            latency = subject["latency"]
+            scaled = {name: 987.6 * value for name, value in latency.items() if name.endswith("_ms")}
+            latency |= scaled | {"interval_p50": [987.6 * bound for bound in latency["interval_p50"]]}
+    for entry in result["accuracy"].values():
+        entry["false_alarms"] = {"value": 0.0625, "interval": [0.0123, 0.1342], "n": 32}
+
+
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_sticks_out_of_the_screen(page: Path, width: int) -> None:
-    """On a phone and on a desk the page is no wider than the screen; wide tables scroll by themselves."""
-    script = "parent.postMessage(document.documentElement.scrollWidth + ' of ' + innerWidth, '*')"
-    copy = with_script(page, f"wide{width}.html", script)
-    frame = page.with_name(f"frame{width}.html")  # a window is never narrower than 500, a frame may be
+@pytest.mark.parametrize("change", [None, alone, crowded], ids=["whole", "alone", "crowded"])
+def test_nothing_sticks_out_of_the_screen(tmp_path: Path, width: int, change: Callable[[Result], None] | None) -> None:
+    """On a phone and on a desk no table, cell or chart is wider than the screen, and nothing scrolls sideways."""
+    if change:
+        write_reports(draw_result(change=change), tmp_path, price=120, studies_per_day=40, claims=PAPER, currency="EUR")
+    else:
+        shutil.copy(write_drawn_report() / "report.html", tmp_path)
+    copy = with_script(tmp_path / "report.html", f"wide{width}.html", MEASURE)
+    frame = copy.with_name(f"frame{width}.html")  # a window is never narrower than 500, a frame may be
     listen = "<script>addEventListener('message', event => { document.title = event.data })</script>"
     frame.write_text(f"{listen}<iframe src='{copy.name}' width='{width}' height='900' style='border: 0'></iframe>")
     dom, _ = run_browser(frame, "--window-size=1400,1000", "--hide-scrollbars", "--dump-dom")
-    found = re.search(r"<title>(\d+) of (\d+)</title>", dom)
-    assert found and int(found[1]) <= int(found[2]) == width
+    title = re.search(r"<title>(.*?)</title>", dom)
+    assert title
+    found = json.loads(html.unescape(title[1]))
+    assert found["page"] <= found["width"] == width
+    assert found["cells"] > 50  # the tables are there, as cards on a phone
+    assert found["faults"] == []
 
 
 def test_the_first_page_is_one_sheet(page: Path) -> None:

@@ -13,7 +13,7 @@ from benchmarks.report.sizing import Workload
 from benchmarks.report.write import make_report
 from benchmarks.result.file import read_result, write_result
 from benchmarks.result.lookup import find
-from benchmarks.verdicts.claims_file import read_claims
+from benchmarks.verdicts.claims_file import PAPER, read_claims
 from benchmarks.verdicts.compare import compare_results
 from benchmarks.verdicts.gate import list_failed, parse_gates
 
@@ -47,7 +47,7 @@ def test_scores_and_counts_have_the_names_of_today(written: Any) -> None:
 
 def test_the_report_cites_the_file_that_was_read(written: Any) -> None:
     """Each figure's source is a path that leads through the file as it stands."""
-    report = make_report(read_result(RECORD), Workload())
+    report = make_report(read_result(RECORD), Workload(), PAPER)
     paths = {path for _, one in count_numbers(report).values() for path in one.paths}
     assert any(".binary_iou." in path for path in paths)
     assert [path for path in sorted(paths) if find(written, path) is None] == []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -15,7 +16,6 @@ from benchmarks.subjects.images import (
     MAX_TIMED,
     check_calibration,
     check_masks,
-    check_output_folder,
     choose_timed,
     read_image_set,
     read_mask,
@@ -23,6 +23,7 @@ from benchmarks.subjects.images import (
 )
 from edge_runtime.errors import EdgeSegError, ImageError, UsageError
 from edge_runtime.images.write import encode_png
+from reference.data.phantom import draw_phantom
 
 Pixels = npt.NDArray[Any]
 Write = Callable[[str, Pixels], Path]
@@ -139,12 +140,107 @@ def test_calibration_on_test_images_is_refused(tmp_path: Path, write: Write) -> 
         check_calibration(tmp_path / "other", data)
 
 
-def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
-    """A new folder and an empty one will do; a file never."""
-    check_output_folder(tmp_path / "new", False)
-    check_output_folder(tmp_path, False)
-    (tmp_path / "x").write_text("")
-    check_output_folder(tmp_path, True)
-    for out, force in ((tmp_path, False), (tmp_path / "x", True)):
-        with pytest.raises(EdgeSegError, match="exists already"):
-            check_output_folder(out, force)
+def draw_mask(size: int, radius: float) -> Pixels:
+    """A disc, white on black."""
+    rows, columns = np.mgrid[:size, :size] - size * 0.45
+    return ((rows**2 + columns**2 < radius**2) * 255).astype(np.uint8)
+
+
+def through_jpeg(mask: Pixels, quality: int) -> Pixels:
+    ok, data = cv2.imencode(".jpg", mask, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert ok
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def enlarge(mask: Pixels, by: int) -> Pixels:
+    small = cv2.resize(mask, None, fx=1 / by, fy=1 / by, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, mask.shape[::-1], interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@pytest.mark.parametrize("size", [64, 128, 512])
+@pytest.mark.parametrize(
+    ("spoil", "least", "border"),  # the least radius that survives it, and how far it may move the border
+    [
+        (lambda mask: mask, 2, 0),
+        (lambda mask: through_jpeg(mask, 30), 3, 1),
+        (lambda mask: through_jpeg(mask, 75), 2, 1),
+        (lambda mask: cv2.GaussianBlur(mask, (0, 0), 1.5), 4, 1),
+        (lambda mask: enlarge(mask, 2), 3, 1),
+        (lambda mask: enlarge(mask, 8), 12, 3),
+        (lambda mask: mask.astype(np.uint16) * 257, 2, 0),
+    ],
+    ids=["clean", "jpeg 30", "jpeg 75", "blurred", "enlarged twice", "enlarged eightfold", "16 bit"],
+)
+def test_a_mask_that_was_saved_with_loss_is_a_mask(
+    write: Write, size: int, spoil: Callable[[Pixels], Pixels], least: float, border: float
+) -> None:
+    """Its grey pixels are the lesion's border: half of white decides on them, for small lesions and large ones."""
+    for radius in (least, max(least, size / 16), size / 5):
+        clean = draw_mask(size, radius)
+        found = read_mask(write("m/m.png", spoil(clean)), clean)
+        assert np.count_nonzero(found != (clean > 0)) <= border * 2 * np.pi * radius
+
+
+@pytest.mark.parametrize("side", [64, 256])
+def test_grey_pictures_are_no_masks(tmp_path: Path, write: Write, side: int) -> None:
+    """The images' folder given for the masks', or one like it: it is named, and how many, before a conversion."""
+    for number, kind in enumerate(("glioma", "meningioma", "pituitary", "none")):
+        phantom = draw_phantom(np.random.default_rng(number), kind, side)
+        write(f"images/{number}.png", phantom.image)
+        write(f"masks/{number}.png", phantom.mask.astype(np.uint8) * 255)
+        write(f"bright/{number}.png", (255 - 0.5 * (255 - phantom.image)).astype(np.uint8))
+    (tmp_path / "copies").symlink_to(tmp_path / "images")
+    for labels in (None, 2):
+        check_masks(read_image_set(tmp_path / "images", tmp_path / "masks"), labels)
+        for name in ("copies", "bright"):
+            with pytest.raises(UsageError, match=rf"--masks \S+/{name}: all of its files are grey pictures, no masks"):
+                check_masks(read_image_set(tmp_path / "images", tmp_path / name), labels)
+    write("masks/2.png", draw_phantom(np.random.default_rng(2), "pituitary", side).image)
+    with pytest.raises(
+        UsageError, match=r"masks: 1 of 4 of its files are grey pictures, no masks \(2\.png: \d\d %|2\.png"
+    ):
+        check_masks(read_image_set(tmp_path / "images", tmp_path / "masks"))
+
+
+def test_a_red_mask_is_refused(write: Write) -> None:
+    """Its grey is below half of white: every lesion would be missed without a word."""
+    red = np.zeros((16, 16, 3), np.uint8)
+    red[4:9, 4:9, 0] = 255
+    with pytest.raises(ImageError, match="its highest value is 76, neither a label nor white"):
+        read_mask(write("m/m.png", red), red)
+
+
+def test_label_values_pass_before_the_model_is_known(tmp_path: Path, write: Write) -> None:
+    """A mask of labels is neither grey nor dark; with the model's own number its labels are checked."""
+    labels = np.tile(np.arange(4, dtype=np.uint8), (16, 4))
+    write("images/a.png", labels)
+    write("masks/a.png", labels)
+    data = read_image_set(tmp_path / "images", tmp_path / "masks")
+    check_masks(data)
+    check_masks(data, 4)
+    with pytest.raises(ImageError, match="its highest value is 3, neither a label nor white"):
+        check_masks(data, 2)
+
+
+def test_a_folder_without_any_mask_is_named(tmp_path: Path, write: Write) -> None:
+    """A wrong folder is told from one that lacks a mask."""
+    for name in ("a", "b", "c"):
+        write(f"images/{name}.png", grey(16, 16))
+    write("other/z.png", grey(16, 16, 255))
+    with pytest.raises(ImageError, match=r"--masks \S+/other: it has no mask of any of the 3 images"):
+        read_image_set(tmp_path / "images", tmp_path / "other")
+    write("other/b.png", grey(16, 16, 255))
+    with pytest.raises(ImageError, match=r"images/a\.png: it has no mask, nor have 1 more; add \S+other/a\.png"):
+        read_image_set(tmp_path / "images", tmp_path / "other")
+
+
+def test_the_folder_above_the_images_names_the_one_below(tmp_path: Path, write: Write) -> None:
+    """The commonest wrong folder: the set's own, with images and masks in it. No option is named that is not there."""
+    (tmp_path / "set").mkdir()
+    write("set/images/a.png", grey(16, 16))
+    write("set/masks/a.png", grey(16, 16, 255))
+    with pytest.raises(
+        EdgeSegError, match=r"--images \S+/set: no images in it.*; give .* such as \S+/set/images$"
+    ) as told:
+        read_image_set(tmp_path / "set", tmp_path / "set/masks")
+    assert "--recursive" not in str(told.value)

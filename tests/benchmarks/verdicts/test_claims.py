@@ -11,7 +11,7 @@ from drawn_result import FP32, HEADLINE, Result, draw_latency, draw_result
 
 from benchmarks.result.quoted import to_plain
 from benchmarks.verdicts.claims import ClaimVerdict, check_claims
-from benchmarks.verdicts.claims_file import read_claims
+from benchmarks.verdicts.claims_file import PAPER, read_claims
 from edge_runtime.errors import EdgeSegError
 
 CLAIM = {
@@ -37,7 +37,7 @@ def write_claims(path: Path, text: str = "", **fields: Any) -> Path:
 
 
 def by_baseline(result: Result, claim: str) -> dict[str, ClaimVerdict]:
-    return {verdict.baseline: verdict for verdict in check_claims(result) if verdict.claim.id == claim}
+    return {verdict.baseline: verdict for verdict in check_claims(result, PAPER) if verdict.claim.id == claim}
 
 
 # The paper's claims
@@ -45,7 +45,7 @@ def by_baseline(result: Result, claim: str) -> dict[str, ClaimVerdict]:
 
 def test_the_papers_claims_are_its_table() -> None:
     """The file claims -75 % size, -37 % time, < 0.0004 loss and 0.8455, each in the paper's words."""
-    title, claims = read_claims()
+    title, claims = read_claims(PAPER)
     assert title.startswith("Aprianto and Riana 2025")
     limits = {claim.id: (claim.figure, claim.kind, claim.limit, claim.is_minimum) for claim in claims}
     assert limits["size-reduction"] == ("size", "reduction", 0.75, True)
@@ -147,9 +147,9 @@ def test_claims_about_another_net_are_not_comparable() -> None:
 def test_an_invalid_run_reproduces_nothing() -> None:
     """Every claim is 'not comparable: the run is invalid'; of an inconclusive run those about time."""
     invalid = draw_result(validity={"status": "invalid", "reasons": ["throttled"]})
-    assert {verdict.verdict for verdict in check_claims(invalid)} == {"not comparable"}
+    assert {verdict.verdict for verdict in check_claims(invalid, PAPER)} == {"not comparable"}
     inconclusive = draw_result(validity={"status": "inconclusive", "reasons": ["busy"]})
-    verdicts = {verdict.claim.id: str(verdict) for verdict in check_claims(inconclusive)}
+    verdicts = {verdict.claim.id: str(verdict) for verdict in check_claims(inconclusive, PAPER)}
     assert "the run is inconclusive" in verdicts["latency-reduction"]
     assert "reproduced" in verdicts["size-reduction"]
 

@@ -345,7 +345,7 @@ def test_the_journal_is_on_the_disk_before_a_row_is_seen(bench: Bench, monkeypat
     real = os.fsync
 
     def fsync(handle: int) -> None:
-        if Path(os.readlink(f"/proc/self/fd/{handle}")) == bench.out / "journal.jsonl":
+        if Path(f"/proc/self/fd/{handle}").readlink() == bench.out / "journal.jsonl":
             assert (bench.out / "results.csv").read_bytes().count(b"\n") == 1 + len(synced)
             synced.append((bench.out / "journal.jsonl").read_bytes())
         real(handle)
