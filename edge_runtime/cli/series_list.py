@@ -116,7 +116,8 @@ def to_lines(listing: Listing) -> list[str]:
 def to_cells(row: dict[str, Any]) -> tuple[str, ...]:
     """Return a row of the table as text."""
     size = f"{row['rows']}x{row['columns']}" if row["rows"] is not None else ""
-    notes = [f"{row[name]} {name}" for name in ("missing", "duplicates", "uneven", "conflicts", "damaged") if row[name]]
+    words = {"missing": "missing", "duplicates": "duplicate", "uneven": "uneven", "conflicts": "conflict"}
+    notes = [f"{row[name]} {word}" for name, word in {**words, "damaged": "damaged"}.items() if row[name]]
     told = {"gapped", "uneven", "duplicates", "damaged"}
     step = f"{row['step_mm']:g}" if row["step_mm"] is not None else ""
     return (

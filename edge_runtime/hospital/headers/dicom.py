@@ -23,7 +23,9 @@ from .words import MODALITIES, OWN, find_marks, find_words, names_agent
 
 config.settings.reading_validation_mode = config.IGNORE  # its warnings quote values
 PIXELS = 0x7FE00008  # the first tag of pixel data, of three
-MAX_FRAMES = 20_000
+MAX_FRAMES = 10_000
+MAX_ITEMS = 200_000  # of one sequence and those in it: 20 for each frame
+ITEM = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # how one begins, in either byte order
 NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 # What reads the pixels of a transfer syntax: the module that is imported, and its package.
 PACKAGES: dict[str, tuple[str, str]] = {
@@ -102,7 +104,7 @@ def describe_image(parsed: Parsed, shared: Header, marks: set[str], digest: Dige
             "acquisition": get_integer(fields, "AcquisitionNumber"),
             "seconds": find_seconds(fields),
             "package": find_package(parsed.syntax),
-            "damaged": is_damaged(parsed, rows, columns, count) or not frames,
+            "damaged": is_damaged(parsed, rows, columns, count),
             "frames": tuple(frames),
         }
     )
@@ -220,8 +222,13 @@ def get_integer(fields: Dataset, name: str) -> int | None:
 
 
 def get_items(fields: Dataset | None, name: str) -> list[Dataset]:
-    """Return a sequence's items."""
-    value = get(fields, name) if fields is not None else None
+    """Return a sequence's items. Raises: RefusedError if they are too many to be made objects of."""
+    if fields is None:
+        return []
+    raw = fields.get_item(Tag(name)) if name in fields else None
+    if isinstance(data := getattr(raw, "value", None), bytes) and max(map(data.count, ITEM)) > MAX_ITEMS:
+        raise RefusedError("too many items")
+    value = get(fields, name)
     try:
         return [item for item in value if isinstance(item, Dataset)] if value is not None else []
     except TypeError:
@@ -255,7 +262,7 @@ def list_frames(fields: Dataset, digest: Digests) -> list[Frame]:
             kind=digest("\\".join(types)),
             marks=find_marks(types),
         )
-        count = min(get_integer(fields, "NumberOfFrames") or 1, MAX_FRAMES)
+        count = max(1, min(get_integer(fields, "NumberOfFrames") or 1, MAX_FRAMES))
         return [frame] * count  # without functional groups, all lie in one place
     shared = get_item(fields, "SharedFunctionalGroupsSequence")
     return [describe_frame(group, shared, types, digest) for group in groups]
@@ -365,7 +372,7 @@ def find_package(syntax: str) -> str:
 
 def is_damaged(parsed: Parsed, rows: int, columns: int, count: int) -> bool:
     """Tell whether an image lacks pixels: none at all, no size, or fewer bytes than the size means."""
-    if parsed.ends is None or not 0 < rows <= 65535 or not 0 < columns <= 65535:
+    if parsed.ends is None or not 0 < rows <= 65535 or not 0 < columns <= 65535 or count < 1:
         return True
     fields = parsed.fields
     bits = (get_integer(fields, "BitsAllocated") or 16) * (get_integer(fields, "SamplesPerPixel") or 1)

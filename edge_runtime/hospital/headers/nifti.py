@@ -52,9 +52,15 @@ def read_header(file: BoundedFile, name: str, digest: Digests) -> Header | None:
         columns=shape[0],
         marks=tuple(sorted(set(marks))),
         words=find_words([name.removesuffix(".gz").removesuffix(".nii")]),
-        damaged=not is_packed(file) and file.size < stored,
+        damaged=not is_packed(file) and file.size < find_offset(fields) + stored,
         frames=frames,
     )
+
+
+def find_offset(fields: Any) -> float:
+    """Return where the voxels begin: behind the header, wherever else it says."""
+    offset = float(fields["vox_offset"])
+    return offset if offset >= len(fields.binaryblock) else len(fields.binaryblock) + 4
 
 
 def list_slices(fields: Any, shape: list[int]) -> tuple[tuple[Frame, ...], list[str]]:

@@ -36,7 +36,7 @@ WORDS = {
     "angio": r"tof|mra|angio(graphy|graphie)?|pca|venography",
     "steady-state": r"ciss|fiesta|trufi|balanced|bffe|drive",
     "spectroscopy": r"mrs|csi|svs|press",
-    "map": r"adc|fa|cbv|rcbv|cbf|mtt|ttp|colfa|subtraction|sub|subtr|phase",
+    "map": r"adc|fa|cbv|rcbv|cbf|mtt|ttp|colfa|subtraction|subtr|phase",
     "projection": r"mip|minip",
     "label": r"seg|segmentation|mask|labels?|lesion|dseg|roi",
     "contrast": r"t1w?(ce|gd|c|km|gado|post)|ce|gd|gado\w*|kontrast(mittel)?|km|post|postcontrast|\+c|\+km|\+gd|c\+|"

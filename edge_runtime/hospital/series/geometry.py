@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import median_low
 
 from edge_runtime.hospital.headers.header import Frame, Vector
 
@@ -23,7 +23,7 @@ OBLIQUE_RAD = math.radians(5)  # from there on a plane is called oblique
 class Steps:
     """The distances between slices in order of position."""
 
-    step_mm: float | None  # the median
+    step_mm: float | None  # the median, of an even number the lower one
     missing: int  # slices, between the first and the last
     uneven: int  # steps that are neither even nor gaps
     gaps: int
@@ -98,7 +98,7 @@ def measure_steps(depths: Sequence[float]) -> Steps:
     steps = [after - before for before, after in pairwise(depths)]
     if not steps:
         return Steps(None, 0, 0, 0)
-    middle = median(steps)
+    middle = median_low(steps)  # of two steps the smaller one: the other is the gap
     missing = uneven = gaps = 0
     for step in steps:
         if step >= GAP * middle:

@@ -45,7 +45,7 @@ class Series:
     depths: tuple[float, ...] = ()  # mm along the normal, one for each slice; empty where positions are not said
     steps: Steps = field(default_factory=lambda: Steps(None, 0, 0, 0))
     duplicates: int = 0  # copies that were left out
-    conflicts: int = 0  # positions with different pixels
+    conflicts: int = 0  # positions, or identifiers, with different pixels
     repeats: int = 0  # positions that more than MOST_PARTS slices share, at most so many each
     damaged: int = 0  # slices without all of their pixels, left out
     part: bool = False  # one of several that share positions
@@ -64,12 +64,12 @@ def group(found: Iterable[Found], hash_pixels: Callable[[Found], str]) -> list[S
     objects: dict[Hashable, list[Found]] = defaultdict(list)
     for number, item in enumerate(found):
         header = item.header
-        alone = number if not header.series or not header.frames else None
+        alone = None if header.series else number
         key = header.study, header.series, header.form, header.reference_frame, header.rows, header.columns, alone
         objects[key].append(item)
     series: list[Series] = []
     for items in objects.values():
-        if not items[0].header.frames:
+        if items[0].header.form == "other":
             series.append(Series(tuple(Slice(item, Frame(), 0) for item in items)))
             continue
         slices = [Slice(item, frame, n) for item in items for n, frame in enumerate(item.header.frames)]
@@ -119,7 +119,9 @@ def split_where_positions_collide(slices: list[Slice], hash_pixels: Callable[[Fo
         return [Series(tuple(slices), damaged=damaged)] if slices else []
     if not has_geometry(whole[0].frame):
         ordered = sorted(whole, key=lambda item: (item.header.number or 0, item.number))
-        return [Series(tuple(ordered), duplicates=copies, damaged=damaged)]
+        names = {(item.header.instance, item.number) for item in ordered if item.header.instance}
+        twice = sum(bool(item.header.instance) for item in ordered) - len(names)
+        return [Series(tuple(ordered), duplicates=copies, conflicts=twice, damaged=damaged)]
     parts = [whole]
     for key in SPLITS:
         parts = [piece for part in parts for piece in (split(part, key) if collides(part) else [part])]
@@ -217,7 +219,7 @@ def order(
 
 def count_orientations(series: Iterable[Series]) -> int:
     """Return how many planes a scanner's series has."""
-    normals = [find_normal(item.first.frame.orientation) for item in series if item.first.frame.orientation]
+    normals = [find_normal(item.first.frame.orientation) for item in series if has_geometry(item.first.frame)]
     different: list[tuple[float, ...]] = []
     for normal in normals:
         if not any(abs(sum(a * b for a, b in zip(normal, other, strict=True))) > 0.7 for other in different):

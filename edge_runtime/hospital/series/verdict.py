@@ -216,8 +216,8 @@ def judge_sequence(case: Case) -> Verdict | None:
 
 def judge_slices(case: Case) -> Verdict | None:
     """Slices that contradict each other, too few of them, or none that says where it lies."""
-    if case.series.conflicts:
-        return Verdict("no", "conflict", f"different images at one position, {case.series.conflicts} times")
+    if count := case.series.conflicts:
+        return Verdict("no", "conflict", f"different images of one position, {count} time{'s' * (count > 1)}")
     wanted = case.wanted.min_slices or MIN_SLICES
     if len(case.series.slices) < wanted:
         return Verdict("no", "few-slices", f"{len(case.series.slices)} of at least {wanted} slices")
