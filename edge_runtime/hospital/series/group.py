@@ -219,7 +219,8 @@ def order(
 
 def count_orientations(series: Iterable[Series]) -> int:
     """Return how many planes a scanner's series has."""
-    normals = [find_normal(item.first.frame.orientation) for item in series if has_geometry(item.first.frame)]
+    frames = [item.first.frame for item in series if has_geometry(item.first.frame)]
+    normals = [find_normal(frame.orientation) for frame in frames if frame.orientation is not None]
     different: list[tuple[float, ...]] = []
     for normal in normals:
         if not any(abs(sum(a * b for a, b in zip(normal, other, strict=True))) > 0.7 for other in different):
