@@ -54,6 +54,7 @@ class HeaderReader:
 
     def __init__(self) -> None:
         self.key = secrets.token_hex(32)
+        self.digests: dict[tuple[Path, int | None], str] = {}
         self.start()
 
     def start(self) -> None:
@@ -116,8 +117,11 @@ class HeaderReader:
 
     def hash_pixels(self, found: Found) -> str:
         """Return the digest of an object's pixels; "" where they cannot be read."""
-        answers = list(self.ask(found.path, hash=True, entry=found.entry))
-        return str(answers[0].get("pixels", "")) if answers else ""
+        key = found.path, found.entry
+        if key not in self.digests:
+            answers = list(self.ask(found.path, hash=True, entry=found.entry))
+            self.digests[key] = str(answers[0].get("pixels", "")) if answers else ""
+        return self.digests[key]
 
 
 def scan(inputs: Sequence[Path], recursive: bool, reader: HeaderReader) -> Scan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -58,11 +59,11 @@ Rule = Callable[[Case], Verdict | None]
 def judge(series: Sequence[Series], wanted: Acquisition) -> list[Judged]:
     """Return all series with their verdicts, numbered from 1 in the order given."""
     left_over = {item.first.header.study for item in series if names_agent_in_localizer(item.first.header)}
-    since = find_contrast_start(series, left_over)
+    since, parts = find_contrast_start(series, left_over), collect_siblings(series)
     result = []
     for number, item in enumerate(series, start=1):
         header = to_common_header(item)
-        siblings = [other for other in series if is_sibling(other, item)]
+        siblings = parts.get((header.study, header.series)) or [item]
         start = since.get(header.study)
         after = start is not None and header.seconds is not None and header.seconds > start
         most = max(len(other.slices) for other in siblings)
@@ -78,10 +79,14 @@ def judge(series: Sequence[Series], wanted: Acquisition) -> list[Judged]:
     return result
 
 
-def is_sibling(a: Series, b: Series) -> bool:
-    """Tell whether two series are parts of one scanner's series."""
-    one, other = a.first.header, b.first.header
-    return a is b or (one.series == other.series != "" and one.study == other.study and one.form != "other")
+def collect_siblings(series: Sequence[Series]) -> dict[tuple[str, str], list[Series]]:
+    """Return the parts of each of the scanner's series, by study and series."""
+    siblings: dict[tuple[str, str], list[Series]] = defaultdict(list)
+    for item in series:
+        header = item.first.header
+        if header.series and header.form != "other":
+            siblings[header.study, header.series].append(item)
+    return siblings
 
 
 def to_common_header(series: Series) -> Header:
