@@ -38,7 +38,13 @@ def make_parser() -> argparse.ArgumentParser:
     draw.add_argument("dest", type=Path, metavar="DEST")
     draw.add_argument("--seed", type=int, default=0)
     draw.add_argument("--size", type=to_positive, default=256, help="64 to 1024")
-    draw.add_argument("--demo", action="store_true", help="instead, a dozen images of every format and odd sizes")
+    kinds = draw.add_mutually_exclusive_group()
+    kinds.add_argument("--demo", action="store_true", help="instead, a dozen images of every format and odd sizes")
+    kinds.add_argument(
+        "--dicom",
+        action="store_true",
+        help="instead, an MR study as DICOM files, series of N slices each, with a tumour of known volume",
+    )
     return parser
 
 
@@ -56,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         return COMMANDS[args.command](args)
     except ModuleNotFoundError as error:
         why = f"it needs {error.name}, which is not installed"
-        raise EdgeSegError(args.command, why, "pip install 'edge-seg[reference]'") from None
+        extra = "dicom" if error.name == "pydicom" else "reference"
+        raise EdgeSegError(args.command, why, f"pip install 'edge-seg[{extra}]'") from None
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
@@ -103,13 +110,27 @@ def run_import(args: argparse.Namespace) -> int:
 
 
 def run_draw(args: argparse.Namespace) -> int:
-    """Draw slices; needs only NumPy and OpenCV."""
-    from reference.data.phantom import draw_demo, draw_folder
-
+    """Draw slices; needs only NumPy and OpenCV, --dicom pydicom too."""
     if not 64 <= args.size <= 1024:
         raise UsageError(f"--size {args.size}", "it is not from 64 to 1024", "give a side in pixels")
+    if args.dicom:
+        return run_draw_study(args)
+    from reference.data.phantom import draw_demo, draw_folder
+
     drawn = draw_demo(args.dest, args.seed) if args.demo else draw_folder(args.count, args.dest, args.seed, args.size)
     print(f"{len(drawn)} slices in {args.dest}")
+    return 0
+
+
+def run_draw_study(args: argparse.Namespace) -> int:
+    """Draw a study of DICOM files."""
+    from reference.data.phantom_study import draw_study
+
+    if args.count < 3:
+        raise UsageError(f"{args.count} slices", "a series of fewer than 3 is no volume", "give 3 or more")
+    study = draw_study(args.dest, args.count, args.size, args.seed)
+    count = sum(len(files) for files in study.files.values())
+    print(f"{count} DICOM files in {args.dest / 'cd'}; the tumour has {study.tumour.volume_ml:.2f} mL")
     return 0
 
 

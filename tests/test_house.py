@@ -10,15 +10,40 @@ from pathlib import Path
 import pytest
 from import_graph import FILES, ROOT, draw_graph, find_circle, list_files, list_modules
 
-HEAVY = ("tensorflow", "keras", "matplotlib", "PIL", "psutil", "jinja2", "scipy", "pandas", "torch", "onnxruntime")
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "matplotlib",
+    "PIL",
+    "psutil",
+    "jinja2",
+    "scipy",
+    "pandas",
+    "torch",
+    "onnxruntime",
+    "pydicom",
+    "highdicom",
+    "nibabel",
+)
 DEVICE = [path for path in FILES if path.parts[0] == "edge_runtime"]
 MOST_ENTRIES = 10
 
 # Who may import whom: a folder or file, and what it may import besides itself. A room's own face may import the room.
 ARROWS: dict[str, tuple[str, ...]] = {
-    "edge_runtime/cli": ("checks", "folder", "inference", "images", "contract", "system", "models", "errors.py"),
+    "edge_runtime/cli": (
+        "checks",
+        "folder",
+        "hospital",
+        "inference",
+        "images",
+        "contract",
+        "system",
+        "models",
+        "errors.py",
+    ),
     "edge_runtime/checks": ("folder", "inference", "images", "contract", "system", "models", "errors.py"),
-    "edge_runtime/folder": ("inference", "images", "contract", "system", "models", "errors.py"),
+    "edge_runtime/folder": ("hospital", "inference", "images", "contract", "system", "models", "errors.py"),
+    "edge_runtime/hospital": ("inference", "images", "contract", "system", "errors.py"),
     "edge_runtime/inference": ("images", "contract", "system", "models", "errors.py"),
     "edge_runtime/images": ("contract", "system", "errors.py"),
     "edge_runtime/contract": ("errors.py",),
@@ -128,10 +153,12 @@ def test_a_folder_says_what_it_answers(folder: Path) -> None:
 
 @pytest.mark.parametrize("path", DEVICE, ids=str)
 def test_the_device_imports_numpy_opencv_and_interpreters_alone(path: Path) -> None:
-    """No training framework, not even as a fallback; interpreters in their engine's file only."""
+    """No training framework, not even as a fallback; interpreters and readers of series in their own file only."""
     allowed = {"numpy", "cv2", "edge_runtime", *sys.stdlib_module_names}
     if path.parent.name == "engines":
         allowed |= {"ai_edge_litert", "tflite_runtime", "openvino"}
+    if path.parent.parts[:2] == ("edge_runtime", "hospital"):
+        allowed |= {"dicom.py": {"pydicom"}, "nifti.py": {"nibabel"}}.get(path.name, set())
     assert list_imports(path) <= allowed
 
 

@@ -13,6 +13,7 @@ from edge_runtime.system.quiet import hold_stderr, open_missing_streams
 
 from .options import PROGRAM, make_parser
 from .segment import segment
+from .series_list import list_series
 from .show import show_doctor, show_info, show_selftest
 from .watch import watch
 
@@ -47,6 +48,7 @@ def choose_action(args: argparse.Namespace) -> Callable[[argparse.Namespace], in
         show_info: args.info or (args.retune and not args.inputs and args.watch is None),
         show_selftest: args.selftest,
         show_doctor: args.doctor,
+        list_series: args.list,
         watch: args.watch is not None,
     }
     return next((action for action, chosen in actions.items() if chosen), segment)

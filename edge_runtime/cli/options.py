@@ -71,13 +71,21 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"for one image (default {MAX_SECONDS:g})",
     )
     parser.add_argument("--max-memory", type=to_positive, metavar="MB", help="default: 80 %% of the machine's")
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        help="list the DICOM and NIfTI series of folders, zips and files: whether the model was made for each, and why "
+        "(docs/hospital.md); exit 3 if it was made for none",
+    )
     parser.add_argument("--info", action="store_true", help="show the model's contract and exit")
     parser.add_argument(
         "--selftest", action="store_true", help="run the model's golden vectors here; name the stage that diverges"
     )
     parser.add_argument("--doctor", action="store_true", help="check this machine; print a fix for each problem")
     parser.add_argument(
-        "--json", action="store_true", help="print run.json, or the output of --info, --selftest or --doctor, as JSON"
+        "--json",
+        action="store_true",
+        help="print run.json, or the output of --list, --info, --selftest or --doctor, as JSON",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument("--version", action=Version, nargs=0, help="show the version and exit")

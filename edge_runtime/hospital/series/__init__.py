@@ -1,0 +1,1 @@
+"""Which headers make one series, in which order do its slices lie, and was the model made for it?"""
