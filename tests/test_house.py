@@ -210,3 +210,9 @@ def test_the_import_brings_little_beside_numpy_and_opencv() -> None:
     without = set(run_python("import numpy, cv2, sys; print(*sys.modules)").split())
     found = set(run_python("import edge_runtime, sys; edge_runtime.Session; print(*sys.modules)").split())
     assert not (found - without) & slow
+
+
+def test_each_test_file_has_a_name_of_its_own() -> None:
+    """pytest imports them by their names alone: of two with one name, one is not run."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -89,8 +89,12 @@ def read_labels(path: Path) -> dict[str, tuple[str, str]]:
         missing = {"id", "class", "patient"} - set(rows.fieldnames or ())
         if missing:
             raise UsageError(str(path), f"column {', '.join(sorted(missing))} is missing", "use id,class,patient")
-        cells = ([unescape_formula(row[name] or "") for name in ("id", "class", "patient")] for row in rows)
-        return {name: (kind, patient) for name, kind, patient in cells}
+        return {row["id"]: (row["class"], row["patient"]) for row in map(unescape_row, rows)}
+
+
+def unescape_row(row: dict[str, str]) -> dict[str, str]:
+    """Return a row with its texts as they were; a cell that the file lacks stays None."""
+    return {name: unescape_formula(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def split_by_patient(slices: Sequence[Slice], shares: Sequence[float], seed: int) -> list[list[Slice]]:
