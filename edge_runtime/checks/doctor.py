@@ -22,7 +22,7 @@ from edge_runtime.errors import EdgeSegError
 from edge_runtime.models import DEFAULT
 from edge_runtime.system.cache import find_cache_fault
 from edge_runtime.system.machine import Machine, read_machine
-from edge_runtime.system.needs import LIBRARIES, RAISE_LIMIT, describe_limits, is_shortage
+from edge_runtime.system.needs import LIBRARIES, RAISE_LIMIT, describe_limits, is_shortage, try_to_load
 from edge_runtime.system.process import describe_status, end_with_parent, find_last_line, package_environment
 from edge_runtime.system.versions import read_versions
 
@@ -85,6 +85,7 @@ def examine_machine(
         *check_engines(),
         *(check_model(path) for path in (DEFAULT, model) if path is not None),
         check_memory(machine, model or DEFAULT),
+        *check_limits(model),
         *check_disk(process),
         check_cache(),
         check_clock(process),
@@ -233,6 +234,14 @@ def check_model(path: Path) -> DoctorLine:
         fix = "reinstall edge-seg" if path == DEFAULT else error.fix
         return DoctorLine(PROBLEM, what, error.why, fix)
     return DoctorLine(OK, what, f"{facts.id} {facts.version}, verified by its SHA-256")
+
+
+def check_limits(model: Path | None) -> Iterator[DoctorLine]:
+    """Load the model within this process's limits of memory, where there are any: each part alone may fit."""
+    try:
+        try_to_load(model, "auto", None)
+    except EdgeSegError as error:
+        yield DoctorLine(PROBLEM, "limits", error.why, error.fix)
 
 
 def check_memory(machine: Machine, model: Path) -> DoctorLine:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from edge_runtime.errors import EdgeSegError, EngineError, ModelError
 from edge_runtime.system.command import run_command_line
-from edge_runtime.system.needs import describe_limits, describe_shortage, is_shortage, to_shortage
+from edge_runtime.system.needs import describe_limits, describe_shortage, is_shortage, spare_memory, to_shortage
 from edge_runtime.system.quiet import hold_stderr, open_missing_streams
 
 from .options import PROGRAM, make_parser
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = make_parser().parse_args(argv)
     open_missing_streams()
+    spare_memory()  # before NumPy is imported
 
     def run() -> int:
         with hold_stderr():

@@ -6,6 +6,7 @@ Under a limit of memory libraries fail in many ways: some raise, some end the pr
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import subprocess
 import sys
@@ -41,6 +42,15 @@ def check_libraries() -> None:
                 raise MemoryError(str(error)) from error
             why = f"it does not import ({type(error).__name__}: {' '.join(str(error).split())[:LINE_CHARS]})"
             raise EdgeSegError(package, why, f"pip install --force-reinstall {package}") from None
+
+
+def spare_memory() -> None:
+    """Have NumPy's OpenBLAS start no threads where this process's memory is limited; children inherit that.
+
+    Each thread's buffer counts against the limit, and where one does not fit, NumPy 1.26 tries for half a minute.
+    """
+    if describe_limits():
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def is_shortage(error: BaseException) -> bool:

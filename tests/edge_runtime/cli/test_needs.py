@@ -7,6 +7,7 @@ import re
 import resource
 import subprocess
 import sys
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from edge_runtime.system.needs import describe_limits, describe_shortage, is_sho
 COMMAND = [sys.executable, "-m", "edge_runtime.cli"]
 MODES = ("run", "watch", "info", "selftest", "doctor", "no-isolation")
 LINE = re.compile(r"edge-seg: error: [^:]+: .+; .+\n")
-ADDRESS_MB = (100, 200, 300, 400)  # NumPy, OpenCV and an engine take some 500 on two cores
+LITERT = find_spec("ai_edge_litert") is not None
+# Too little to load a model: NumPy, OpenCV and LiteRT take some 500 on two cores, the legacy engine less than 300.
+ADDRESS_MB = (100, 200, 300, 400) if LITERT else (100, 200)
+MAX_MEMORY_MB = (1, 60, 150) if LITERT else (1, 60)
 BROKEN = {
     "a library that is missing": "raise ImportError('libGL.so.1: cannot open shared object file')",
     "an older NumPy's": "raise AttributeError('_ARRAY_API not found')",
@@ -73,7 +77,9 @@ def test_too_little_address_space_is_one_line(folder: Path, tmp_path: Path, mode
         assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("mode", "limit"), [*product(("run", "watch"), (1, 60, 150)), ("run", 300)])
+@pytest.mark.parametrize(
+    ("mode", "limit"), [*product(("run", "watch"), MAX_MEMORY_MB), *([("run", 300)] if LITERT else [])]
+)
 def test_too_little_max_memory_is_one_line(folder: Path, tmp_path: Path, mode: str, limit: int) -> None:
     """So it is under --max-memory, which limits the processes that segment."""
     status, _, error = run(mode, folder, tmp_path / "out", "--max-memory", limit)
@@ -81,6 +87,18 @@ def test_too_little_max_memory_is_one_line(folder: Path, tmp_path: Path, mode: s
     assert LINE.fullmatch(error), error
     assert f"--max-memory of {limit} MB" in error and "raise it" in error
     assert limit == 300 or not (tmp_path / "out").exists()  # 300: enough to load, not to start a thread
+
+
+@pytest.mark.skipif(LITERT, reason="the legacy engine alone loads where an image does not fit")
+@pytest.mark.parametrize("address_mb", [300, 400])
+@pytest.mark.parametrize("mode", ["run", "no-isolation"])
+def test_enough_to_load_and_too_little_for_an_image_is_its_row(
+    folder: Path, tmp_path: Path, mode: str, address_mb: int
+) -> None:
+    """Each image that fails for want of memory is a line that says so and which limit to raise."""
+    status, _, error = run(mode, folder, tmp_path / "out", address_mb=address_mb)
+    assert status == 3
+    assert all("not enough memory" in line and "raise ulimit -v" in line for line in error.splitlines()), error
 
 
 @pytest.mark.parametrize("module", ["cv2", "numpy"])
