@@ -23,7 +23,13 @@ from edge_runtime.models import DEFAULT
 from edge_runtime.system.cache import find_cache_fault
 from edge_runtime.system.machine import Machine, read_machine
 from edge_runtime.system.needs import LIBRARIES, RAISE_LIMIT, describe_limits, is_shortage, try_to_load
-from edge_runtime.system.process import describe_status, end_with_parent, find_last_line, package_environment
+from edge_runtime.system.process import (
+    describe_status,
+    end_with_parent,
+    find_last_line,
+    module_command,
+    package_environment,
+)
 from edge_runtime.system.versions import read_versions
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -47,6 +53,9 @@ TRY_ENGINE = (
     "try: print('usable', load_engine(sys.argv[1], Path(sys.argv[2]), 1).version)\n"
     "except EdgeSegError as error: print('refused', error.why); print(error.fix)"
 )
+# A black image of 512 x 512 pixels, written without the libraries that may not load: file header, info header, BGR.
+BLACK_BMP = struct.pack("<2sI4xIIiiHHIIiiII", b"BM", 54 + 786432, 54, 40, 512, 512, 1, 24, 0, 786432, 0, 0, 0, 0)
+BLACK_BMP += bytes(786432)
 
 
 @dataclass(frozen=True)
@@ -237,11 +246,35 @@ def check_model(path: Path) -> DoctorLine:
 
 
 def check_limits(model: Path | None) -> Iterator[DoctorLine]:
-    """Load the model within this process's limits of memory, where there are any: each part alone may fit."""
+    """Segment an image as a run does, where this process has limits of memory: each part alone may fit."""
+    limits = describe_limits()
+    if not limits:
+        return
     try:
         try_to_load(model, "auto", None)
+        contract = read_contract(model or DEFAULT)
     except EdgeSegError as error:
         yield DoctorLine(PROBLEM, "limits", error.why, error.fix)
+        return
+    with tempfile.TemporaryDirectory(prefix="edge-seg-") as folder:
+        image = Path(folder, "black.bmp")
+        image.write_bytes(BLACK_BMP)
+        options = ["--model", str(model)] if model else []
+        command = module_command("edge_runtime.cli", image, "-o", Path(folder, "out"), "--quiet", *options)
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=ENGINE_LIMIT_S,
+                env=package_environment(),
+                preexec_fn=end_with_parent(),
+            )
+        except subprocess.TimeoutExpired:
+            yield DoctorLine(WARNING, "limits", f"{limits}: a run did not end in {ENGINE_LIMIT_S:.0f} s", RAISE_LIMIT)
+            return
+    if done.returncode and contract.input.depth is None:
+        yield DoctorLine(PROBLEM, "limits", f"{find_last_line(done.stderr)}, with {limits}", RAISE_LIMIT)
 
 
 def check_memory(machine: Machine, model: Path) -> DoctorLine:

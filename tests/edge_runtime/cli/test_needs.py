@@ -19,8 +19,9 @@ COMMAND = [sys.executable, "-m", "edge_runtime.cli"]
 MODES = ("run", "watch", "info", "selftest", "doctor", "no-isolation")
 LINE = re.compile(r"edge-seg: error: [^:]+: .+; .+\n")
 LITERT = find_spec("ai_edge_litert") is not None
-# Too little to load a model: NumPy, OpenCV and LiteRT take some 500 on two cores, the legacy engine less than 300.
-ADDRESS_MB = (100, 200, 300, 400) if LITERT else (100, 200)
+# Too little to load a model on any machine; then what may be enough for that, but not for an image. Where one ends
+# depends on the engine and on the number of cores: the legacy engine loads below 300 MB, LiteRT near 400 on two cores.
+TOO_LITTLE_MB, LITTLE_MB = (100, 200), (300, 400)
 MAX_MEMORY_MB = (1, 60, 150) if LITERT else (1, 60)
 BROKEN = {
     "a library that is missing": "raise ImportError('libGL.so.1: cannot open shared object file')",
@@ -58,10 +59,10 @@ def run(
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("address_mb", ADDRESS_MB)
+@pytest.mark.parametrize("address_mb", TOO_LITTLE_MB)
 @pytest.mark.parametrize("mode", MODES)
 def test_too_little_address_space_is_one_line(folder: Path, tmp_path: Path, mode: str, address_mb: int) -> None:
-    """Under `ulimit -v` each mode works or ends with a line that says memory, the limit and what to do."""
+    """Under `ulimit -v` each mode ends with a line that says memory, the limit and what to do; OUT is not begun."""
     status, out, error = run(mode, folder, tmp_path / "out", address_mb=address_mb)
     if mode == "info":
         assert (status, error) == (0, "")
@@ -89,16 +90,19 @@ def test_too_little_max_memory_is_one_line(folder: Path, tmp_path: Path, mode: s
     assert limit == 300 or not (tmp_path / "out").exists()  # 300: enough to load, not to start a thread
 
 
-@pytest.mark.skipif(LITERT, reason="the legacy engine alone loads where an image does not fit")
-@pytest.mark.parametrize("address_mb", [300, 400])
-@pytest.mark.parametrize("mode", ["run", "no-isolation"])
-def test_enough_to_load_and_too_little_for_an_image_is_its_row(
+@pytest.mark.parametrize("address_mb", LITTLE_MB)
+@pytest.mark.parametrize("mode", ["run", "no-isolation", "doctor"])
+def test_little_memory_ends_with_lines_that_name_the_limit(
     folder: Path, tmp_path: Path, mode: str, address_mb: int
 ) -> None:
-    """Each image that fails for want of memory is a line that says so and which limit to raise."""
-    status, _, error = run(mode, folder, tmp_path / "out", address_mb=address_mb)
-    assert status == 3
-    assert all("not enough memory" in line and "raise ulimit -v" in line for line in error.splitlines()), error
+    """A model that does not load is one line; one that loads and lacks memory for images is a line for each."""
+    status, out, error = run(mode, folder, tmp_path / "out", address_mb=address_mb)
+    found = out if mode == "doctor" else error
+    lines = [line for line in found.splitlines() if mode != "doctor" or line.startswith("problem")]
+    assert status in ({1} if mode == "doctor" else {1, 3}) and lines
+    for line in lines:
+        assert "memory" in line and "ulimit -v" in line and "raise" in line, line
+    assert status == 3 or LINE.fullmatch(error) or mode == "doctor", error
 
 
 @pytest.mark.parametrize("module", ["cv2", "numpy"])
