@@ -29,6 +29,7 @@ from convert.verify.check_images import CheckImages, find_check_images
 from convert.verify.compare_on_images import ImageSetCheck, ReferenceImages
 from convert.verify.drawn_images import DrawnImageCheck
 from convert.verify.iou_policy import refuse_few
+from convert.verify.quality import to_quality
 from edge_runtime.contract.fields import Contract
 from edge_runtime.contract.tail import stamp_contract
 from edge_runtime.system.files import hash_tree
@@ -84,8 +85,9 @@ def convert_model(
     of 100 to 500 representative images for "int8", int8_io: that file's type of input and output. check: a folder of
     images to compare the original, its static FP32 file and the result on, masks: of their true masks, max_iou_drop:
     how much mean IoU the result may lose, sure: with the whole 95 % interval of its loss; the worst images are drawn
-    into a folder beside the file. markdown: write the report as Markdown too. signature: of a SavedModel with several.
-    `say` is called with progress messages.
+    into a folder beside the file. With masks, the scores become the contract's quality, unless `contract` states one.
+    markdown: write the report as Markdown too. signature: of a SavedModel with several. `say` is called with progress
+    messages.
 
     Raises:
         EdgeSegError: its subclasses say what to do; AuditError where the file is refused, PolicyError where it loses
@@ -116,10 +118,14 @@ def convert_model(
         pictures = draw_worst_images(reference, result.check, result.candidate)
         stamped = result.candidate.contract
         stamped = replace(stamped, triage=limits if stamped.input.depth is None else None)
+        measured = to_quality(result.check, options.check)
+        stamped = replace(stamped, quality=stamped.quality or measured)
         candidate = replace(result.candidate, contract=stamped)
         golden = make_golden(candidate.flatbuffer, stamped, work, say)
     data = stamp_contract(candidate.flatbuffer, stamped, golden)
     result = replace(result, candidate=candidate)
+    if settings.quality is not None and measured is not None:
+        say(f"the contract's quality stays as {settings.path} states it; what --check measured is in the report")
     if result.check is not None and result.check.useless:
         say(describe_useless(result.check))
     report = to_report(job, result, hashlib.sha256(data).hexdigest(), outputs.pictures.name)
