@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         why = f"it needs {error.name}, which is not installed"
         extra = "dicom" if error.name == "pydicom" else "reference"
-        raise EdgeSegError(args.command, why, f"pip install 'edge-seg[{extra}]'") from None
+        raise EdgeSegError(args.command, why, f"pip install '.[{extra}]'") from None
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -31,11 +32,13 @@ PAGES = (
 )
 PARSERS = {
     "edge-seg": edge_seg.make_parser,
-    "python -m convert": edge_convert.build_parser,
+    "edge-convert": edge_convert.build_parser,
+    "edge-bench": edge_bench.make_parser,
+    "edge-deploy": edge_deploy.build_parser,
     "python -m reference": edge_reference.make_parser,
+    "python -m convert": edge_convert.build_parser,
     "python -m benchmarks": edge_bench.make_parser,
     "python -m deploy": edge_deploy.build_parser,
-    "edge-deploy": edge_deploy.build_parser,
 }
 
 
@@ -56,14 +59,46 @@ def test_each_command_parses(command: str) -> None:
 
 
 def test_commands_are_found() -> None:
-    """The test above sees the commands of all programs."""
-    assert {name for name in PARSERS for command in read_commands() if command.startswith(name)} == set(PARSERS)
+    """The test above sees the commands of all programs, by the names that are taught."""
+    found = {name for name in PARSERS for command in read_commands() if command.startswith(name)}
+    assert found >= {"edge-seg", "edge-convert", "edge-bench", "edge-deploy", "python -m reference"}
+
+
+SHADOWED = ("convert", "benchmarks", "deploy")  # a file of that name in the user's folder would run instead
+
+
+def test_the_readme_teaches_the_commands() -> None:
+    """No block of the README runs a room by `python -m`, but the one that has no command of its own."""
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", PAGES[0].read_text("utf-8"), re.S))
+    assert not [name for name in SHADOWED if f"python -m {name}" in blocks]
+
+
+def test_the_readme_follows_a_first_hour() -> None:
+    """Demo, own model, own folder, what came out, then the rest; each link within the page leads to a heading."""
+    page = PAGES[0].read_text("utf-8")
+    headings = re.findall(r"^## (.+)$", page, re.M)
+    assert headings[:4] == ["See it in two commands", "Your own model", "Your own folder", "What came out"]
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= anchors
+
+
+def test_a_pasted_line_finds_what_it_reads(tmp_path: Path) -> None:
+    """Every file that a command of the README reads is one that the page has made, or says how to make."""
+    made = {"net.keras", "drawn", "edge_runtime/models/default.tflite", "docs/examples/Dockerfile"}
+    made |= {"net.drq.tflite", "report", "embedded", "vendor", "vendor.pub", "model.kit", "edge-deploy.pyz", "net.run"}
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", PAGES[0].read_text("utf-8"), re.S)).replace("\\\n", " ")
+    for line in blocks.splitlines():
+        if line.startswith(("edge-", "python -m reference")):
+            words = shlex.split(line, comments=True)
+            paths = [word for before, word in pairwise(words) if ("/" in word or "." in word) and before != "-o"]
+            read = [path for path in paths if not path.startswith(("-", "/")) and not re.fullmatch(r"[\d.]+", path)]
+            assert [path for path in read if path not in made and path.split("/")[0] not in made] == [], line
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The README's Python lines work as printed, given a model and a slice of those names."""
     monkeypatch.chdir(tmp_path)
-    Path("model.drq.tflite").write_bytes(DEFAULT.read_bytes())
+    Path("net.drq.tflite").write_bytes(DEFAULT.read_bytes())
     image = draw_phantom(np.random.default_rng(0), "meningioma", 128).image
     cv2.imwrite("slice.png", image)
     names: dict[str, object] = {}
@@ -88,6 +123,7 @@ def test_the_conversions_page_is_complete() -> None:
         assert f"`{recipe}`" in page
     options = {option for action in edge_convert.build_parser()._actions for option in action.option_strings}
     everyday = {"-h", "--help", "-o", "--recipe", "--contract", "--force", "--json"}
+    everyday |= {"--version", "--log-level", "--completion"}  # of all commands: in the README
     assert [option for option in sorted(options - everyday) if option not in page] == []
 
 

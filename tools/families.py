@@ -304,7 +304,7 @@ def to_page(rows: dict[str, Row], refused: dict[str, str]) -> str:
     lines = [
         *("# Families", ""),
         "These are segmentation models of the field, with random weights at their true widths. They were converted by",
-        "`python -m convert` with dynamic-range quantization, then measured with two threads, in turns, on a drawn",
+        "`edge-convert` with dynamic-range quantization, then measured with two threads, in turns, on a drawn",
         "slice. The page was made by",
         *("", "    python tools/families.py -o docs/families.md", ""),
         f"on {machine['cores']} cores of {machine['cpu']} ({', '.join(machine['features']) or 'plain'}),",

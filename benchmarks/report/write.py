@@ -34,7 +34,7 @@ from .markdown import to_markdown
 from .sizing import Workload
 
 NEEDED = ("jinja2", "matplotlib", "reportlab")
-INSTALL = "pip install 'edge-seg[benchmarks]'; `run` measures without them with --no-report"
+INSTALL = "pip install '.[benchmarks]'; `run` measures without them with --no-report"
 
 
 def write_reports(

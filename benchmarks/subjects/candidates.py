@@ -210,7 +210,7 @@ def run_convert(path: Path, out: Path, recipe: str, trust: str, *more: str) -> P
     status, last = run_command(command, out.parent)
     if status:
         why = last.removeprefix("edge-convert: error: ").removeprefix(f"{path}: ")
-        raise ModelError(str(path), f"python -m convert refuses it: {why}")
+        raise ModelError(str(path), f"edge-convert refuses it: {why}")
     return out
 
 

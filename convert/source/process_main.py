@@ -61,9 +61,7 @@ def convert_here(work: Path, request: ConversionRequest) -> SourceFacts:
     """Return the facts of the model after writing the files made of it."""
     for package in ("tensorflow", "keras", "h5py"):
         if find_spec(package) is None:
-            raise ModelError(
-                "conversion", f"it needs {package}, which is not installed", "pip install 'edge-seg[convert]'"
-            )
+            raise ModelError("conversion", f"it needs {package}, which is not installed", "pip install '.[convert]'")
     loaded = load_model(Path(request.model), work, request.input_size, request.trust, request.signature)
     if loaded.dtype not in ("float32", "uint8"):
         raise ModelError(request.model, f"its input is {loaded.dtype}, not float32 or uint8")

@@ -44,7 +44,7 @@ def main(folder: str, isolation: str = "") -> int:
 def answer(work: Path, request: ConversionRequest, facts: SourceFacts, question: ReferenceQuestion) -> ReferenceAnswer:
     """Write the outputs of the model in tf-keras; return who answered, or why it could not."""
     if find_spec("tf_keras") is None:
-        return ReferenceAnswer("tf-keras", "tf-keras is not installed (pip install 'edge-seg[convert]')")
+        return ReferenceAnswer("tf-keras", "tf-keras is not installed (pip install '.[convert]')")
     try:
         import tf_keras
     except Exception as error:  # another TensorFlow than it was built for raises many kinds

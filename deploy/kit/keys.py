@@ -12,7 +12,7 @@ from edge_runtime.errors import EdgeSegError, OutputError, UsageError
 
 PUBLIC_PREFIX = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo of an Ed25519 key, before its 32 bytes
 SECRET_PREFIX = bytes.fromhex("302e020100300506032b657004220420")  # PKCS #8, unencrypted, before its 32 bytes
-INSTALL_EXTRA = "pip install 'edge-seg[deploy]'"
+INSTALL_EXTRA = "pip install '.[deploy]'"
 
 
 def make_keys(path: Path) -> Path:

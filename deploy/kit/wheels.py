@@ -174,7 +174,7 @@ def resolve_requirements(project: Wheel, wheels: Mapping[str, Wheel], target: Ta
         from packaging.markers import Marker
         from packaging.requirements import InvalidRequirement, Requirement
     except ImportError:
-        raise EdgeSegError("bundle", "it needs the packaging package", "pip install 'edge-seg[deploy]'") from None
+        raise EdgeSegError("bundle", "it needs the packaging package", "pip install '.[deploy]'") from None
 
     environment = describe_environment(target)
 

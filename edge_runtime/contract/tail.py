@@ -18,7 +18,7 @@ from .json_text import from_json, to_json
 T = TypeVar("T")
 ENTRY, GOLDEN_ENTRY = b"contract.json", b"golden.json"
 TAIL_OVERHEAD, GOLDEN_OVERHEAD = 124, 98
-CONVERT = "convert it with python -m convert"
+CONVERT = "convert it with edge-convert"
 
 
 def build_tail(text: bytes, golden: bytes | None = None) -> bytes:
@@ -74,7 +74,7 @@ def stamp_contract(flatbuffer: bytes, contract: Contract, golden: bytes | None =
 def check_magic(what: str, head: bytes) -> None:
     """Refuse what does not begin as a TFLite model."""
     if head[4:8] != b"TFL3":
-        raise ModelError(what, "it is not a TFLite model", "give a .tflite file made by python -m convert")
+        raise ModelError(what, "it is not a TFLite model", "give a .tflite file made by edge-convert")
 
 
 def find_tail(read_end: Callable[[int], bytes]) -> Tail | None:
@@ -177,7 +177,7 @@ def open_model(path: str | Path, use: Callable[[BinaryIO], T]) -> T:
     try:
         if not Path(path).is_file():
             why = "it is not a file" if Path(path).exists() else "it does not exist"
-            raise ModelError(str(path), why, "give a .tflite file made by python -m convert")
+            raise ModelError(str(path), why, "give a .tflite file made by edge-convert")
         with Path(path).open("rb") as file:
             return use(file)
     except ContractError as error:

@@ -200,7 +200,7 @@ def test_a_report_that_cannot_be_drawn_is_refused_before_the_work(
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr("benchmarks.run.read_image_set", refuse)
     code, message = run_main(capsys, "run", DEFAULT, "--images", slices / "images", "-o", tmp_path / "out")
-    assert code == 1 and f"report: it needs {package}; pip install 'edge-seg[benchmarks]'" in message
+    assert code == 1 and f"report: it needs {package}; pip install '.[benchmarks]'" in message
     assert "--no-report" in message and not (tmp_path / "out").exists()
 
 

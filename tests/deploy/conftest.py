@@ -12,7 +12,7 @@ from deploy.kit.keys import make_keys, read_public_key
 @pytest.fixture(scope="session")
 def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A secret key's file; its public half is beside it, .pub."""
-    pytest.importorskip("cryptography", reason="signing needs pip install 'edge-seg[deploy]'")
+    pytest.importorskip("cryptography", reason="signing needs pip install '.[deploy]'")
     path = tmp_path_factory.mktemp("keys") / "vendor"
     make_keys(path)
     return path

@@ -166,7 +166,7 @@ def read_file(path: Path, name: str, number: int, reader: HeaderReader, result: 
         if missing := answer.get("missing"):
             kind, extra = EXTRAS.get(str(missing).split(".")[0], ("DICOM", "dicom"))
             why = f"it holds {kind} files, and {missing} is not installed"
-            raise EdgeSegError(f"input {number}", why, f"pip install 'edge-seg[{extra}]'")
+            raise EdgeSegError(f"input {number}", why, f"pip install '.[{extra}]'")
         inner = str(answer.get("file", name))
         if "header" in answer:
             header = to_header(answer["header"])

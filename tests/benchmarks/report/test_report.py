@@ -522,7 +522,7 @@ def test_impossible_inputs_are_usage_errors(given: dict[str, float], tmp_path: P
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without reportlab the error names what to install."""
     monkeypatch.setitem(sys.modules, "reportlab", None)  # then its import fails, as without it
-    with pytest.raises(EdgeSegError, match=r"reportlab; pip install 'edge-seg\[benchmarks\]'"):
+    with pytest.raises(EdgeSegError, match=r"reportlab; pip install '\.\[benchmarks\]'"):
         write_reports(draw_result(), tmp_path)
 
 

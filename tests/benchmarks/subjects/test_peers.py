@@ -162,7 +162,7 @@ def test_the_error_message_of_convert_is_quoted(tmp_path: Path, keras: Path, mon
     with pytest.raises(ModelError) as caught:
         list_candidates([keras], GRID, tmp_path, lambda text: None)
     assert str(caught.value) == (
-        f"{keras}: python -m convert refuses it: layer 'x' holds Python bytecode; nothing of it was run"
+        f"{keras}: edge-convert refuses it: layer 'x' holds Python bytecode; nothing of it was run"
     )
 
 

@@ -289,7 +289,7 @@ def test_without_tf_keras_the_report_says_so(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(reference, "run_child", lambda *_: "")
     found = ask_reference(tmp_path, make_request(tmp_path / "m.h5"), facts)
     note = "a file of Keras 2 whose reference is Keras 3.9.0, which loaded it: "
-    assert found.notes == (f"{note}tf-keras is not installed (pip install 'edge-seg[convert]')",)
+    assert found.notes == (f"{note}tf-keras is not installed (pip install '.[convert]')",)
     assert found.reference == "Keras 3.9.0"
     (tmp_path / reference.ANSWER).unlink()
     monkeypatch.setattr(reference, "run_child", lambda *_: "it ended with signal 9")

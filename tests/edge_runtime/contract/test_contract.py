@@ -156,7 +156,7 @@ def test_a_model_without_contract_says_what_to_do(tmp_path: Path) -> None:
     """A bare flatbuffer is refused with the command that makes a stamped one."""
     path = tmp_path / "bare.tflite"
     path.write_bytes(FLATBUFFER + bytes(200_000))
-    assert refusal(path) == f"{path}: it has no contract; convert it with python -m convert"
+    assert refusal(path) == f"{path}: it has no contract; convert it with edge-convert"
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04" + bytes(100), JSON])

@@ -167,7 +167,7 @@ def test_without_the_package_one_line_names_the_extra(disc: Path, tmp_path: Path
     done = subprocess.run(command, env=hide(tmp_path, name), capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("edge-seg: error: input 1: it holds ") and done.stderr.count("\n") == 1
-    assert f"pip install 'edge-seg[{extra}]'" in done.stderr
+    assert f"pip install '.[{extra}]'" in done.stderr
 
 
 def test_nothing_of_it_is_imported_by_a_run_of_images() -> None:
