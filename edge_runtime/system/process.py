@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 PACKAGES = str(Path(__file__).resolve().parents[2])  # the folder that this package lies in
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -92,14 +93,22 @@ def end_with_parent(number: signal.Signals = signal.SIGKILL) -> Callable[[], Non
     import ctypes
 
     library, parent = ctypes.CDLL(None), os.getpid()  # loaded before the fork: nothing may be loaded after it
+    return lambda: request_signal(library, parent, number)
 
-    def request_signal() -> None:
-        if sys.platform == "linux":
-            library.prctl(PR_SET_PDEATHSIG, number)
-            if os.getppid() != parent:  # the parent ended before the request
-                os._exit(1)
 
-    return request_signal
+def end_with(parent: int) -> None:
+    """Have the kernel end this process when its parent dies, or end it if that has died already; Linux alone."""
+    import ctypes
+
+    request_signal(ctypes.CDLL(None), parent, signal.SIGKILL)
+
+
+def request_signal(library: Any, parent: int, number: signal.Signals) -> None:
+    """Request a signal at the parent's death. library: the C library."""
+    if sys.platform == "linux":
+        library.prctl(PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:  # the parent ended before the request
+            os._exit(1)
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:
