@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from edge_runtime.errors import EdgeSegError, EngineError, ModelError
 from edge_runtime.system.command import run_command_line
 from edge_runtime.system.needs import describe_limits, describe_shortage, is_shortage, spare_memory, to_shortage
-from edge_runtime.system.quiet import hold_stderr, open_missing_streams
+from edge_runtime.system.quiet import open_missing_streams
 
 from .options import PROGRAM, make_parser
 from .segment import segment
@@ -25,20 +25,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     spare_memory()  # before NumPy is imported
 
     def run() -> int:
-        with hold_stderr():
-            try:
-                return choose_action(args)(args)
-            except (EngineError, ModelError) as error:
-                limits = describe_limits(args.max_memory and args.max_memory * 1_000_000)
-                if not limits or error.what == "memory":
-                    raise
-                # Libraries refuse a model, or do not import, in many words where they get no memory.
-                why = f"{error.why}, perhaps for want of memory: {limits}"
-                raise type(error)(error.what, why, f"raise it, or {error.fix}") from None
-            except Exception as error:
-                if isinstance(error, EdgeSegError) or not is_shortage(error):
-                    raise
-                raise to_shortage(describe_shortage(error), describe_limits()) from None
+        try:
+            return choose_action(args)(args)
+        except (EngineError, ModelError) as error:
+            limits = describe_limits(args.max_memory and args.max_memory * 1_000_000)
+            if not limits or error.what == "memory":
+                raise
+            # Libraries refuse a model, or do not import, in many words where they get no memory.
+            why = f"{error.why}, perhaps for want of memory: {limits}"
+            raise type(error)(error.what, why, f"raise it, or {error.fix}") from None
+        except Exception as error:
+            if isinstance(error, EdgeSegError) or not is_shortage(error):
+                raise
+            raise to_shortage(describe_shortage(error), describe_limits()) from None
 
     return run_command_line(PROGRAM, run, "the same command goes on where it stopped")
 

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
 
 from edge_runtime.images.limits import MAX_PIXELS, MAX_SECONDS
 from edge_runtime.system.command import Parser, to_number, to_path, to_positive
-from edge_runtime.system.versions import find_own_version
+from edge_runtime.system.command.common_options import add_common_options
 
 PROGRAM = "edge-seg"
 ENGINES = ("auto", "litert", "gpu", "openvino", "tflite-runtime")
-
-
-class Version(argparse.Action):
-    """Looks up the version only when it is asked for: --help need not wait for that."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        """Print the version and exit."""
-        print(parser.prog, find_own_version())
-        parser.exit()
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -94,5 +84,5 @@ def make_parser() -> argparse.ArgumentParser:
         help="print run.json, or the output of --list, --info, --selftest or --doctor, as JSON",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    parser.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
+    add_common_options(parser)
     return parser

@@ -32,6 +32,7 @@ def segment(args: argparse.Namespace) -> int:
     """Segment the inputs into OUT, and print the table or run.json."""
     if not args.inputs:
         raise UsageError("no input", "nothing to segment", "give image files or folders, see edge-seg --help")
+    from edge_runtime.folder.gallery.originals import add_originals
     from edge_runtime.folder.inputs import find_inputs
     from edge_runtime.folder.records.results_csv import RESULTS, read_rows
     from edge_runtime.folder.run import run_folder, write_summary
@@ -55,7 +56,7 @@ def segment(args: argparse.Namespace) -> int:
     facts = describe_run(args, pool.contract, pool.facts, counts, time.monotonic() - started)
     facts["flags"] = count_flags(read_rows(out / RESULTS))
     facts["unreadable"] = [error.what for error in found.unreadable]
-    write_summary(out, facts, read_rows(out / RESULTS), options)
+    write_summary(out, facts, add_originals(read_rows(out / RESULTS), inputs, out), options)
     if args.json and not args.quiet:
         print_output(json.dumps(facts, indent=1))
     elif not args.quiet:

@@ -40,9 +40,9 @@ FACTS = {  # key: label, in the order of the header; other facts follow under th
     "started": "Started",
     "version": "edge-seg",
 }
-NOTICES = ("intended_use", "warning")  # each shown as a line of its own
+NOTICES = ("intended_use", "warning", "limits")  # each shown as a line of its own
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-PATHS = ("sprite", "mask", "overlay")  # the columns that hold paths, which the page needs as URLs
+PATHS = ("sprite", "mask", "overlay", "original")  # the columns that hold paths, which the page needs as URLs
 
 
 def write_gallery(path: Path, rows: Sequence[Mapping[str, str]], facts: Mapping[str, object]) -> None:
