@@ -30,7 +30,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threshold", type=float, metavar="T", help="instead of the contract's, between 0 and 1")
     parser.add_argument("--recursive", action="store_true", help="the folders in a folder too")
     parser.add_argument("--probability", action="store_true", help="write 16-bit probability maps too")
-    parser.add_argument("--no-overlay", action="store_true", help="write no overlays")
+    parser.add_argument(
+        "--overlay",
+        choices=("jpeg", "png", "none"),
+        default="jpeg",
+        help="jpeg (default): of quality 90; png: without loss, four times as large and ten times as slow; none",
+    )
+    parser.add_argument("--no-overlay", action="store_const", const="none", dest="overlay", help="as --overlay none")
     parser.add_argument("--no-gallery", action="store_true", help="write no index.html")
     parser.add_argument("--force", action="store_true", help="do all again, also in a folder that holds other files")
     parser.add_argument(

@@ -81,7 +81,7 @@ def make_options(args: argparse.Namespace, workers: int) -> Options:
 
     return Options(
         probability=args.probability,
-        overlay=not args.no_overlay,
+        overlay=args.overlay,
         gallery=not args.no_gallery,
         workers=workers,
         force=args.force,

@@ -11,19 +11,19 @@ from pathlib import Path
 from urllib.parse import quote
 
 from edge_runtime.folder.inputs import name_mask
-from edge_runtime.folder.outputs import Options, name_sprite
+from edge_runtime.folder.outputs import find_overlay, name_sprite
 from edge_runtime.folder.records.journal import ResultRow
 from edge_runtime.system.files import write_file
 
 
-def to_page_row(row: ResultRow, options: Options) -> ResultRow:
-    """Return a row with the paths of its pictures in OUT."""
+def to_page_row(row: ResultRow, out: Path) -> ResultRow:
+    """Return a row with the paths of its pictures in OUT, where an earlier version or other options wrote some."""
     made, name = row["status"] == "ok", name_mask(row["file"])
     return {
         **row,
         "sprite": name_sprite(name) if made else "",
         "mask": f"masks/{name}" if made else "",
-        "overlay": f"overlays/{name}" if made and options.overlay else "",
+        "overlay": find_overlay(out, name) if made else "",
     }
 
 
