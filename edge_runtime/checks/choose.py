@@ -57,7 +57,7 @@ def choose(
 
 
 def measure_engines(model: Path, sha256: str, limit_s: float = LIMIT_S, free: int | None = None) -> EngineVerdict:
-    """Try every engine, and keep the verdict. Raises: EngineError if no engine is installed."""
+    """Try every engine, and keep the verdict if one passed. Raises: EngineError if no engine is installed."""
     first = find_first_engine()
     names = [first, *(name for name in ENGINES if name != first and is_installed(name))]
     cores = count_cores()
@@ -65,7 +65,8 @@ def measure_engines(model: Path, sha256: str, limit_s: float = LIMIT_S, free: in
         return make_unmeasured_verdict("the only engine installed here, on one core")
     free = read_free_memory() if free is None else free
     verdict = choose_fastest(try_all(model, names, cores, limit_s), None if free is None else free // 2)
-    keep_verdict(sha256, verdict)
+    if any(not trial.why_not for trial in verdict.table):  # what failed all of them may be this process's own limits
+        keep_verdict(sha256, verdict)
     return verdict
 
 

@@ -278,6 +278,15 @@ def test_retune_measures_and_info_shows(
     assert kept.exists()
 
 
+def test_where_no_engine_passed_nothing_is_kept(plant: Plant, cache: Path) -> None:
+    """A run within too small a limit of memory does not decide for all that come after it."""
+    plant("crash")
+    assert "no engine passed" in str(choose.measure_engines(DEFAULT, SHA256).why)
+    assert engine_verdict.read_verdict(SHA256) is None
+    plant("good", "crash")
+    assert choose.measure_engines(DEFAULT, SHA256) == engine_verdict.read_verdict(SHA256)
+
+
 def test_without_a_cache_a_verdict_is_made_and_not_kept(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user without a home measures each time, and no run fails for it."""
     plant("good")
