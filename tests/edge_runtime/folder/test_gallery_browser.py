@@ -192,7 +192,9 @@ def test_the_original_is_shown_at_full_size(tmp_path: Path) -> None:
     panel = dom[dom.index("<dialog") : dom.index("</dialog>")]
     assert 'href="./../in/a%20b.png"' in panel and 'src="./../in/a%20b.png"' in panel and complaints == ""
     panel = render(out / "index.html", "#2", tmp_path / "profile")[0].split("<dialog")[1].split("</dialog>")[0]
-    assert "Full-size original" not in panel
+    assert "Full-size original" not in panel and "Full-size overlay (PNG)" in panel
+    write_gallery(out / "jpeg.html", [rows[1] | {"overlay": "overlays/b.jpg"}], {})
+    assert "Full-size overlay (JPEG)" in render(out / "jpeg.html", "#1", tmp_path / "profile")[0]
     (tmp_path / "in" / "a b.png").unlink()
     panel = render(out / "index.html", "#1", tmp_path / "profile")[0].split("<dialog")[1].split("</dialog>")[0]
     assert 'src="./../in' not in panel and panel.count('src="./sprites/a.png"') == 2
