@@ -12,7 +12,7 @@ from edge_runtime.system.needs import describe_limits, describe_shortage, is_sho
 from edge_runtime.system.quiet import hold_stderr, open_missing_streams
 
 from .options import PROGRAM, make_parser
-from .segment import segment
+from .roads import segment
 from .series_list import list_series
 from .show import show_doctor, show_info, show_selftest
 from .watch import watch

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.errors import UsageError
 from edge_runtime.folder.records.run_json import ASSUMED_INPUT, count_flags, describe_run
 from edge_runtime.system.terminal import ProgressBar, print_error, print_message, print_output
 
@@ -20,6 +18,7 @@ from .table import to_table
 
 if TYPE_CHECKING:
     from edge_runtime.contract.fields import Contract
+    from edge_runtime.folder.inputs import Found
     from edge_runtime.folder.outputs import Options
     from edge_runtime.folder.pools.processes import ProcessPool
     from edge_runtime.folder.pools.threads import ThreadPool
@@ -28,19 +27,14 @@ if TYPE_CHECKING:
 EXIT_SOME_FAILED = 3
 
 
-def segment(args: argparse.Namespace) -> int:
-    """Segment the inputs into OUT, and print the table or run.json."""
-    if not args.inputs:
-        raise UsageError("no input", "nothing to segment", "give image files or folders, see edge-seg --help")
-    from edge_runtime.folder.inputs import find_inputs
+def segment_images(args: argparse.Namespace, found: Found, out: Path) -> int:
+    """Segment the images that were found into OUT, and print the table or run.json."""
+    from edge_runtime.folder.inputs import require_images
     from edge_runtime.folder.records.results_csv import RESULTS, read_rows
     from edge_runtime.folder.run import run_folder, write_summary
 
     started = time.monotonic()
-    first = os.path.basename(os.path.abspath(args.inputs[0]))  # noqa: PTH100, PTH119 - "." and ".." have no name
-    out = args.output or Path(f"{first or 'root'}-seg")
-    found = find_inputs(args.inputs, args.recursive, out)
-    inputs = found.inputs
+    inputs = require_images(found, args.inputs, args.recursive).inputs
     for note in () if args.quiet else found.notes:
         print_message(PROGRAM, note)
     verdict = choose_engine(args, len(inputs))

@@ -82,7 +82,8 @@ class ChildProcess:
         """Send an image."""
         self.pending[number] = item
         self.last = time.monotonic()
-        self.send({"n": number, "path": str(item.path), "file": item.file})
+        place = {"slice": asdict(item.slice)} if item.slice else {}
+        self.send({"n": number, "path": str(item.path), "file": item.file, **place})
 
     def submit_suspect(self) -> None:
         """Send one of the suspects, when no other image is pending."""
