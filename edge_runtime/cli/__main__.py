@@ -12,10 +12,6 @@ from edge_runtime.system.needs import describe_limits, describe_shortage, is_sho
 from edge_runtime.system.quiet import open_missing_streams
 
 from .options import PROGRAM, make_parser
-from .segment import segment
-from .series_list import list_series
-from .show import show_doctor, show_info, show_selftest
-from .watch import watch
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,15 +39,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def choose_action(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
-    """Return the action of the command line; of several, the first."""
-    actions = {
-        show_info: args.info or (args.retune and not args.inputs and args.watch is None),
-        show_selftest: args.selftest,
-        show_doctor: args.doctor,
-        list_series: args.list,
-        watch: args.watch is not None,
-    }
-    return next((action for action, chosen in actions.items() if chosen), segment)
+    """Return the action of the command line; of several, the first. It alone is imported: each start counts."""
+    retune = args.retune and not args.inputs and args.watch is None
+    if args.info or retune or args.selftest or args.doctor:
+        from .show import show_doctor, show_info, show_selftest
+
+        return show_info if args.info or retune else show_selftest if args.selftest else show_doctor
+    if args.list:
+        from .series_list import list_series
+
+        return list_series
+    if args.watch is not None:
+        from .watch import watch
+
+        return watch
+    from .roads import segment
+
+    return segment
 
 
 if __name__ == "__main__":

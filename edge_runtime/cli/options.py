@@ -12,15 +12,41 @@ PROGRAM = "edge-seg"
 ENGINES = ("auto", "litert", "gpu", "openvino", "tflite-runtime")
 
 
+KINDS = ("png", "seg", "sc", "nifti")
+
+
+def to_kinds(text: str) -> tuple[str, ...]:
+    """Return the kinds of --write."""
+    kinds = tuple(dict.fromkeys(text.split(",")))
+    for kind in kinds:
+        if kind not in KINDS:
+            raise argparse.ArgumentTypeError(f"{kind!r} is none of {', '.join(KINDS)}")
+    return kinds
+
+
+def to_series(text: str) -> str:
+    """Return the number of a series, or "all"."""
+    if text != "all" and not (text.isdecimal() and text.isascii() and 0 < len(text) < 9):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of --list nor all")
+    return text
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     parser = Parser(
         prog=PROGRAM,
-        description="Segment images (PNG, JPEG, TIFF, BMP; 8 or 16 bit) and folders of them.",
+        description="Segment images (PNG, JPEG, TIFF, BMP; 8 or 16 bit) and folders of them, and series of MR slices "
+        "(DICOM, NIfTI).",
         epilog="Exit: 0 all done; 3 some inputs failed, the rest is done; 1 error; 2 usage; 130 interrupted. "
         "The same command again goes on where it stopped and does only what is missing or changed.",
     )
-    parser.add_argument("inputs", nargs="*", type=to_path, metavar="INPUT", help="image files and folders")
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        type=to_path,
+        metavar="INPUT",
+        help="image files and folders; DICOM and NIfTI files, folders and zips of them (docs/hospital.md)",
+    )
     parser.add_argument("-o", "--output", type=to_path, metavar="OUT", help="default: <first input's name>-seg, here")
     parser.add_argument("--model", type=to_path, metavar="M.tflite", help="default: the embedded model")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="default: auto, the best measured here")
@@ -72,6 +98,34 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="list the DICOM and NIfTI series of folders, zips and files: whether the model was made for each, and why "
         "(docs/hospital.md); exit 3 if it was made for none",
+    )
+    parser.add_argument(
+        "--series",
+        action="append",
+        type=to_series,
+        metavar="N",
+        help="segment this series of --list, whatever its verdict, or all; may be repeated",
+    )
+    parser.add_argument(
+        "--write",
+        type=to_kinds,
+        metavar="KINDS",
+        help="what to write of series beside masks: png (overlays, gallery), seg, sc, nifti; default png,seg of DICOM, "
+        "png,nifti of NIfTI",
+    )
+    parser.add_argument(
+        "--plane",
+        choices=("acquired", "axial", "coronal", "sagittal"),
+        default="acquired",
+        help="how to cut NIfTI volumes; default acquired, along the last axis",
+    )
+    parser.add_argument(
+        "--links",
+        action="store_true",
+        help="write links.csv, which says whose each series is, readable to you alone",
+    )
+    parser.add_argument(
+        "--salt", type=to_path, metavar="FILE", help="secret of the series' aliases; default: OUT's own"
     )
     parser.add_argument("--info", action="store_true", help="show the model's contract and exit")
     parser.add_argument(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.errors import UsageError
 from edge_runtime.folder.records.run_json import ASSUMED_INPUT, count_flags, describe_run
 from edge_runtime.system.terminal import ProgressBar, print_error, print_message, print_output
 
@@ -19,7 +17,10 @@ from .options import PROGRAM
 from .table import to_table
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from edge_runtime.contract.fields import Contract
+    from edge_runtime.folder.inputs import Found
     from edge_runtime.folder.outputs import Options
     from edge_runtime.folder.pools.processes import ProcessPool
     from edge_runtime.folder.pools.threads import ThreadPool
@@ -28,26 +29,24 @@ if TYPE_CHECKING:
 EXIT_SOME_FAILED = 3
 
 
-def segment(args: argparse.Namespace) -> int:
-    """Segment the inputs into OUT, and print the table or run.json."""
-    if not args.inputs:
-        raise UsageError("no input", "nothing to segment", "give image files or folders, see edge-seg --help")
+def segment_images(args: argparse.Namespace, found: Found, out: Path, first: Popen[bytes] | None) -> int:
+    """Segment the images that were found into OUT, and print the table or run.json.
+
+    first: a child process from `start_process`.
+    """
     from edge_runtime.folder.gallery.originals import add_originals
-    from edge_runtime.folder.inputs import find_inputs
+    from edge_runtime.folder.inputs import require_images
     from edge_runtime.folder.records.results_csv import RESULTS, read_rows
     from edge_runtime.folder.run import run_folder, write_summary
 
     started = time.monotonic()
-    first = os.path.basename(os.path.abspath(args.inputs[0]))  # noqa: PTH100, PTH119 - "." and ".." have no name
-    out = args.output or Path(f"{first or 'root'}-seg")
-    found = find_inputs(args.inputs, args.recursive, out)
-    inputs = found.inputs
+    inputs = require_images(found, args.inputs, args.recursive).inputs
     for note in () if args.quiet else found.notes:
         print_message(PROGRAM, note)
     verdict = choose_engine(args, len(inputs))
     options = make_options(args, verdict.workers)
     bar = ProgressBar(PROGRAM, len(inputs), args.quiet)
-    with closing(make_pool(args, verdict, options)) as pool:
+    with closing(make_pool(args, verdict, options, first)) as pool:
         warn_assumed(pool.contract)
         try:
             counts = run_folder(inputs, out, pool, options, bar.update)
@@ -107,28 +106,38 @@ def choose_engine(args: argparse.Namespace, count: int) -> EngineVerdict:
 
 
 def make_pool(
-    args: argparse.Namespace, verdict: EngineVerdict, options: Options, beat: Callable[[], None] = lambda: None
+    args: argparse.Namespace,
+    verdict: EngineVerdict,
+    options: Options,
+    first: Popen[bytes] | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> ThreadPool | ProcessPool:
     """Return a pool on the verdict's engine or, where that fails, on the next best one.
 
-    beat: called at least once a second while child processes segment.
+    first: the first child process, if one was started already. beat: called at least once a second while child
+    processes segment.
     """
     from edge_runtime.inference.engine_verdict import load_best
 
-    pool, verdict = load_best(verdict, lambda engine, threads: start_pool(args, engine, threads, options, beat))
+    pool, verdict = load_best(verdict, lambda engine, threads: start_pool(args, engine, threads, options, first, beat))
     pool.facts = {**pool.facts, "reason": verdict.why, "workers": verdict.workers}
     return pool
 
 
 def start_pool(
-    args: argparse.Namespace, engine: str, threads: int, options: Options, beat: Callable[[], None]
+    args: argparse.Namespace,
+    engine: str,
+    threads: int,
+    options: Options,
+    first: Popen[bytes] | None,
+    beat: Callable[[], None],
 ) -> ThreadPool | ProcessPool:
     """Return a pool of child processes, with --no-isolation one of threads."""
     if args.isolation:
         from edge_runtime.folder.pools.child_process import SessionOptions
         from edge_runtime.folder.pools.processes import ProcessPool
 
-        return ProcessPool(SessionOptions(args.model, engine, threads, args.threshold), options, beat)
+        return ProcessPool(SessionOptions(args.model, engine, threads, args.threshold), options, beat, first)
     from edge_runtime.system.needs import check_libraries, try_to_load
 
     try_to_load(args.model, engine, threads)

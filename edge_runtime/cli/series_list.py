@@ -33,12 +33,17 @@ def list_series(args: argparse.Namespace) -> int:
     wanted = read_contract(args.model or DEFAULT).acquisition
     listing = find_series(args.inputs, wanted or ASSUMED, args.recursive)
     if wanted is None:
-        print_message(PROGRAM, f"the model's contract does not say which images it was made for; {describe_assumed()}")
+        warn_assumed_wish()
     if args.json:
         print_output(json.dumps(to_fields(listing, wanted), indent=1))
     elif not args.quiet:
         print_output("\n".join(to_lines(listing)))
     return 0 if listing.taken else EXIT_NONE_TAKEN
+
+
+def warn_assumed_wish() -> None:
+    """Print a line: what is wanted of a series is assumed."""
+    print_message(PROGRAM, f"the model's contract does not say which images it was made for; {describe_assumed()}")
 
 
 def describe_assumed() -> str:

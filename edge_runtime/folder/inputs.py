@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from edge_runtime.errors import EdgeSegError
 from edge_runtime.folder.records.journal import JOURNAL
 from edge_runtime.images.formats import SUFFIXES
 
-from .others import count_others, describe_others
+from .others import count_others, describe_others, find_kind
+
+if TYPE_CHECKING:
+    from edge_runtime.hospital.pixels.slice_source import SliceSource
 
 NUMBER_OR_CHARACTER = re.compile(r"\d+|\D", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Input:
-    """One image file and its name in results.csv."""
+    """One image file, or one slice of a series, and its name in results.csv."""
 
     path: Path
-    file: str  # relative to the folder that was given, with / between its parts
+    file: str  # relative to the folder that was given, with / between its parts; of a slice, its alias
+    slice: SliceSource | None = None
 
     @property
     def name(self) -> str:
@@ -47,6 +53,8 @@ class Found:
     inputs: tuple[Input, ...]
     notes: tuple[str, ...]  # a line each on what is left out, which is no error
     unreadable: tuple[EdgeSegError, ...]  # an error for each folder in a folder that cannot be listed
+    others: Counter[str] = field(default_factory=Counter)  # how many files of other kinds, see `others`
+    named: Counter[str] = field(default_factory=Counter)  # of which kinds the files without an image's suffix are
 
 
 def name_mask(file: str) -> str:
@@ -61,7 +69,16 @@ def find_inputs(given: Sequence[Path], recursive: bool, out: Path) -> Found:
     of a folder's files begin with the folder's.
     Raises: EdgeSegError if an input does not exist, cannot be listed or lies in `out`, or there is no image at all.
     """
+    return require_images(list_inputs(given, recursive, out), given, recursive)
+
+
+def list_inputs(given: Sequence[Path], recursive: bool, out: Path) -> Found:
+    """Return the images as `find_inputs` does, also where there are none.
+
+    Raises: EdgeSegError if an input does not exist, cannot be listed or lies in `out`.
+    """
     inputs: list[Input] = []
+    named: Counter[str] = Counter()
     contents: list[FolderContent] = []
     for path in given:
         if os.path.isdir(path):  # noqa: PTH112 - unlike Path's, it never raises
@@ -71,18 +88,25 @@ def find_inputs(given: Sequence[Path], recursive: bool, out: Path) -> Found:
             contents.append(content)
         elif os.path.lexists(path):
             inputs.append(Input(path, path.name))
+            if path.suffix.lower() not in SUFFIXES:
+                named[find_kind(path)] += 1
         else:
             raise EdgeSegError(str(path), "no such file or folder", "check the path")
     others = count_others(path for content in contents for path in content.others)
     notes = [f"{path}: left out, since it holds the results of a run" for found in contents for path in found.results]
-    if not inputs:
-        where = ", ".join(map(str, given))
-        hint = "" if recursive else ", or add --recursive for the folders in it"
-        why = "; ".join(["no images in it", *notes, *describe_others(others)])
-        raise EdgeSegError(where, why, f"{', '.join(SUFFIXES)} are read{hint}")
     check_outside(inputs, out)
     notes += describe_others(others)
-    return Found(tuple(inputs), tuple(notes), tuple(error for found in contents for error in found.unreadable))
+    unreadable = tuple(error for found in contents for error in found.unreadable)
+    return Found(tuple(inputs), tuple(notes), unreadable, others, named)
+
+
+def require_images(found: Found, given: Sequence[Path], recursive: bool) -> Found:
+    """Return what was found. Raises: EdgeSegError if there is no image in it."""
+    if not found.inputs:
+        where = ", ".join(map(str, given))
+        hint = "" if recursive else ", or add --recursive for the folders in it"
+        raise EdgeSegError(where, "; ".join(["no images in it", *found.notes]), f"{', '.join(SUFFIXES)} are read{hint}")
+    return found
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[str, int], ...], str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from edge_runtime.images.formats.signatures import HEAD_BYTES, find_format, find_other_format
@@ -14,8 +16,8 @@ MAX_OPENED = 1000  # files of which the first bytes are read: a folder may hold 
 CONVERT, UNPACK = "an image editor saves it as PNG", "unpack it"
 ADD_SUFFIX = "add its suffix, or name the file itself"
 WHAT_READS = {  # a format's words in `signatures`, without the article: what to do
-    "DICOM file": "dcmj2pnm of DCMTK makes a PNG of it",
-    "NIfTI file": "nibabel reads it; save its slices as PNG",
+    "DICOM file": "the extra dicom reads it, docs/hospital.md",
+    "NIfTI file": "the extra nifti reads it, docs/hospital.md",
     "JPEG 2000": CONVERT,
     "WebP": CONVERT,
     "GIF": CONVERT,
@@ -27,6 +29,8 @@ WHAT_READS = {  # a format's words in `signatures`, without the article: what to
     "gzip archive": UNPACK,
 }
 OTHER = "of another kind"
+DICOM, NIFTI, ZIP = "DICOM file", "NIfTI file", "ZIP archive"
+BARE_DICOM = (b"\x08\0", b"\0\x08")  # how a data set without preamble begins: group 0008, in either byte order
 
 
 def count_others(paths: Iterable[Path]) -> Counter[str]:
@@ -47,10 +51,22 @@ def find_kind(path: Path) -> str:
             os.close(handle)
     except OSError:
         return OTHER
-    own, other = find_format(head), find_other_format(head)
+    own, other = find_format(head), find_other_format(unpack_head(head))
     if own is not None:
         return f"{own} without its suffix"
+    if other is None and head[:2] in BARE_DICOM and b"1.2.840.10008." in head:
+        return DICOM
     return other.split(" ", 1)[1] if other else OTHER
+
+
+def unpack_head(head: bytes) -> bytes:
+    """Return the first bytes of a file, of a compressed NIfTI file those of what it holds."""
+    if not head.startswith(b"\x1f\x8b"):
+        return head
+    with suppress(zlib.error):
+        inner = zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, HEAD_BYTES)
+        return inner if find_other_format(inner) == f"a {NIFTI}" else head
+    return head
 
 
 def describe_others(counts: Mapping[str, int]) -> list[str]:

@@ -10,20 +10,30 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from edge_runtime.errors import EdgeSegError, EngineError, ImageError, ModelError, OutputError
 from edge_runtime.folder.gallery.thumbnails import draw_sprite
-from edge_runtime.folder.records.journal import MODEL, JournalEntry, Outcome, ResultRow, name_model, outputs_exist
+from edge_runtime.folder.records.journal import (
+    HIGH_PIXELS,
+    LOW_PIXELS,
+    MODEL,
+    JournalEntry,
+    Outcome,
+    ResultRow,
+    name_model,
+    outputs_exist,
+)
 from edge_runtime.folder.records.probabilities import format_highest, format_lead
 from edge_runtime.folder.records.results_csv import make_row
 from edge_runtime.images.arrays import Image
 from edge_runtime.images.overlay import draw_overlay, to_picture
-from edge_runtime.images.read import decode_file, read_bytes
+from edge_runtime.images.read import DecodedFile, decode_file, read_bytes
 from edge_runtime.images.write import encode_jpeg, encode_mask, encode_png
 from edge_runtime.inference.flags import raise_flags
 from edge_runtime.inference.postprocess import measure_mask
@@ -35,6 +45,10 @@ from edge_runtime.system.versions import find_own_version
 
 from .inputs import Input
 from .outputs import Options, discard_outputs, name_overlay, name_sprite
+
+if TYPE_CHECKING:
+    from edge_runtime.hospital.pixels.read_slice import SliceReader
+    from edge_runtime.hospital.pixels.slice_source import SliceSource
 
 OVERLAY_QUALITY = 90
 OBSTACLE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
@@ -91,6 +105,7 @@ class ImageProcessor:
         self.out, self.options, self.earlier = out, options, earlier
         self.load, self.sessions = load, threading.local()
         self.unused = [session]
+        self.slices: SliceReader | None = None
         self.contract, self.threshold = session.contract, session.threshold
         self.colours = [label.colour for label in session.contract.output.lesions]
         self.key = make_key(session, options)
@@ -101,15 +116,21 @@ class ImageProcessor:
         state = ImageState(item, row, self.key)
         with capture_errors(state):
             started = time.perf_counter()
-            data = read_bytes(item.path, item.file, self.options.max_pixels)
-            row["input_sha256"] = hashlib.sha256(data).hexdigest()
-            state.key = hashlib.sha256(f"{self.key} {row['input_sha256']}".encode()).hexdigest()
+            if item.slice is not None:
+                row.update(describe_slice(item.slice))
+                row["input_sha256"], decode = self.open_slice(item)
+            else:
+                data = read_bytes(item.path, item.file, self.options.max_pixels)
+                row["input_sha256"] = hashlib.sha256(data).hexdigest()
+                decode = partial(decode_file, data, item.file, self.options.max_pixels)
+            place = f" {item.slice}" if item.slice else ""
+            state.key = hashlib.sha256(f"{self.key} {row['input_sha256']}{place}".encode()).hexdigest()
             earlier = self.earlier.get(item.file)
             if earlier and earlier.key == state.key and outputs_exist(self.out, earlier.outputs):
                 state.kept = earlier
                 return state
-            decoded = decode_file(data, item.file, self.options.max_pixels)
-            height, width = decoded.image.shape[:2]
+            decoded = decode()
+            height, width = to_source_order(item, decoded.image).shape[:2]
             row.update(height=str(height), width=str(width), read_ms=format_ms_since(started))
             state.image, state.file_flags = decoded.image, decoded.flags
         return state
@@ -119,7 +140,7 @@ class ImageProcessor:
         if state.image is not None:
             with capture_errors(state):
                 started = time.perf_counter()
-                state.result = self.get_session().segment(state.image)
+                state.result = self.get_session(state.item.slice is not None).segment(state.image)
                 state.row["infer_ms"] = format_ms_since(started)
         return state
 
@@ -133,6 +154,8 @@ class ImageProcessor:
                 started = time.perf_counter()
                 outputs = self.write_outputs(state.item, state.image, state.result)
                 state.row.update(self.measure_result(state.image, state.result, state.file_flags))
+                if state.item.slice is not None:
+                    state.row.update(self.measure_slice(state.item.slice, state.result))
                 state.row.update(write_ms=format_ms_since(started), status="ok")
         error, file = state.error, state.item.file
         if error is not None:
@@ -140,12 +163,37 @@ class ImageProcessor:
         discard_outputs(self.out, state.item, outputs)
         return Outcome(JournalEntry(state.key, state.row, outputs), fresh=True)
 
-    def get_session(self) -> Session:
-        """Return this thread's Session, loading it at first use."""
+    def get_session(self, of_series: bool = False) -> Session:
+        """Return this thread's Session, loading it at first use; of_series: that for slices of a series."""
         if not hasattr(self.sessions, "own"):
             self.sessions.own = self.unused.pop() if self.unused else self.load()
-        own: Session = self.sessions.own
+        if of_series and not hasattr(self.sessions, "of_series"):
+            from edge_runtime.hospital.pixels.read_slice import to_series_session
+
+            self.sessions.of_series = to_series_session(self.sessions.own)
+        own: Session = self.sessions.of_series if of_series else self.sessions.own
         return own
+
+    def open_slice(self, item: Input) -> tuple[str, Callable[[], DecodedFile]]:
+        """Return the SHA-256 of a slice's file, and what decodes the slice. Raises: ImageError."""
+        if self.slices is None:  # imported at use: pydicom and nibabel are no part of a run of images
+            from edge_runtime.hospital.pixels.read_slice import SliceReader
+
+            self.slices = SliceReader()
+        source, rule = item.slice, self.contract.input.intensity.series
+        assert source is not None
+        read = partial(self.slices.read, item.path, item.file, source, rule, self.options.max_pixels)
+        return self.slices.hash_source(item.path, item.file, source), lambda: DecodedFile(read())
+
+    def measure_slice(self, source: SliceSource, result: Result) -> ResultRow:
+        """Return a slice's area, and what series.csv needs: lesion pixels with the threshold's margin on both sides."""
+        pixels, area = int(np.count_nonzero(result.labels)), source.pixel_mm2
+        row = {"area_mm2": "" if area is None else f"{pixels * area:.2f}"}
+        if self.contract.triage is not None and self.contract.output.activation == "sigmoid":
+            for name, sign in ((LOW_PIXELS, 1), (HIGH_PIXELS, -1)):
+                limit = np.float32(self.threshold + sign * self.contract.triage.margin)
+                row[name] = str(int(np.count_nonzero(result.probability >= limit)))
+        return row
 
     def measure_result(self, image: Image, result: Result, file_flags: tuple[str, ...] = ()) -> ResultRow:
         """Return the cells of results.csv that come from the mask, and the flags."""
@@ -174,9 +222,10 @@ class ImageProcessor:
         A mask is 0 and 255, or label values where the contract has several lesions.
         """
         several = len(self.contract.output.lesions) > 1
-        files = {f"masks/{item.name}": encode_mask(result.labels if several else result.mask.astype(np.uint8) * 255)}
+        labels, lesion = to_source_order(item, result.labels), to_source_order(item, result.probability)
+        files = {f"masks/{item.name}": encode_mask(labels if several else (labels > 0) * np.uint8(255))}
         if self.options.probability:
-            files[f"probability/{item.name}"] = encode_png(np.rint(result.probability * 65535).astype(np.uint16))
+            files[f"probability/{item.name}"] = encode_png(np.rint(lesion * 65535).astype(np.uint16))
         kind = self.options.overlay
         if kind != "none" or self.options.gallery:
             picture = to_picture(image)
@@ -195,6 +244,21 @@ class ImageProcessor:
                     raise ImageError(item.file, f"its outputs cannot be named ({error.why})", "rename it") from None
                 raise
         return {name: len(data) for name, data in files.items()}
+
+
+def to_source_order(item: Input, pixels: Image) -> Image:
+    """Return pixels in the order of a slice's source: they were turned for display; an image file's as they are."""
+    if item.slice is None:
+        return pixels
+    from edge_runtime.hospital.pixels.display import from_display
+
+    return from_display(pixels, item.slice.turn)
+
+
+def describe_slice(source: SliceSource) -> ResultRow:
+    """Return the cells of a slice's row that its series gives."""
+    position = "" if source.position_mm is None else f"{source.position_mm:.3f}"
+    return {"series": source.series, "slice": str(source.number), "position_mm": position}
 
 
 def is_name_error(error: OutputError, out: Path, name: str) -> bool:

@@ -21,6 +21,7 @@ from edge_runtime.folder.pools.pool import Pool
 from edge_runtime.folder.records.journal import (
     JOURNAL,
     LOCK,
+    SALT,
     JournalEntry,
     ResultRow,
     append_journal,
@@ -29,7 +30,15 @@ from edge_runtime.folder.records.journal import (
     read_journal,
     write_journal,
 )
-from edge_runtime.folder.records.results_csv import RESULTS, list_columns, make_row, read_rows, to_cells, write_line
+from edge_runtime.folder.records.results_csv import (
+    RESULTS,
+    SERIES_COLUMNS,
+    list_columns,
+    make_row,
+    read_rows,
+    to_cells,
+    write_line,
+)
 from edge_runtime.folder.records.run_json import Counts, describe_page
 from edge_runtime.system.files import TEMPORARY, open_append, open_atomic, write_file
 
@@ -44,11 +53,12 @@ def run_folder(
     pool: Pool,
     options: Options,
     progress: Callable[[int], None] = lambda done: None,
+    finish: Callable[[], None] = lambda: None,
 ) -> Counts:
     """Segment all inputs into `out`, results.csv with a row for each.
 
     An image that cannot be read or segmented, or whose outputs would be another's, is a row with status "failed"; the
-    others are not affected.
+    others are not affected. finish: called when all is done, while OUT is still this run's.
     Raises: OutputError if `out` holds something else, another model's results without `options.force`, or cannot be
     written; whatever the pool raises.
     """
@@ -74,6 +84,7 @@ def run_folder(
                 rows.add(row)
                 progress(ok + failed)
         check_masks(out)
+        finish()
     return Counts(ok + failed, ok, failed, kept)
 
 
@@ -85,7 +96,7 @@ class RowWriter:
     ) -> None:
         """clashes: {position: why} of the inputs that are not segmented, since their outputs would be another's."""
         self.results, self.contract, self.inputs, self.clashes = results, contract, inputs, clashes
-        self.names = list_columns(contract)
+        self.names = list_columns(contract) + list(SERIES_COLUMNS if any(item.slice for item in inputs) else ())
         self.position, self.waiting = 0, dict[str, ResultRow]()
         write_line(results, self.names)
         self.write_due()
@@ -170,7 +181,7 @@ def make_output(out: Path, force: bool) -> None:
     """Make OUT, or check that it is empty or an earlier run's. Raises: OutputError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        used = any(path.name != LOCK and not path.name.startswith(TEMPORARY) for path in out.iterdir())
+        used = any(path.name not in (LOCK, SALT) and not path.name.startswith(TEMPORARY) for path in out.iterdir())
     except OSError as error:
         raise OutputError(str(out), error.strerror or str(error), "choose another folder with -o") from None
     if used and not force and not (out / JOURNAL).is_file():

@@ -30,13 +30,16 @@ class Listing:
         return sum(item.verdict.verdict != "no" for item in self.series)
 
 
-def find_series(inputs: Sequence[Path], wanted: Acquisition, recursive: bool = False) -> Listing:
+def find_series(
+    inputs: Sequence[Path], wanted: Acquisition, recursive: bool = False, key: bytes | None = None
+) -> Listing:
     """Return the series of files, folders and zips, judged by what a model wants.
 
-    The order is that of the files' names, so that a series has the same number each time.
+    The order is that of the files' names, so that a series has the same number each time. key: of the digests that
+    stand for identifiers; None: a random one.
     Raises: EdgeSegError, whose text holds no path; if a package is missing, it names the extra.
     """
-    with closing(HeaderReader()) as reader:
+    with closing(HeaderReader(key)) as reader:
         found = scan(inputs, recursive, reader)
         series = group(found.found, reader.hash_pixels)
     if not series and not found.counts["unreadable"] and not found.counts["encrypted"]:

@@ -120,6 +120,26 @@ def open_folder(folder: Path, root: Path, make: bool = False) -> Iterator[int]:
         os.close(handle)
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all that only its owner can read; a link of its name is replaced.
+
+    Raises: OutputError.
+    """
+    temporary = name_temporary(path)
+    try:
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                sync_handle(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(str(path), error.strerror or str(error), MAKE_ROOM) from None
+
+
 def remove_inside(path: Path, root: Path) -> None:
     """Remove a file below `root` if it is there, following no link. Raises: OutputError; OSError."""
     with suppress(FileNotFoundError), open_folder(path.parent, root) as folder:

@@ -41,6 +41,7 @@ def letterbox(image8: Pixels, side: int) -> Pixels:
         whole = image8[: image8.shape[0] // rows * rows, : image8.shape[1] // columns * columns]
         size = whole.shape[1] // columns, whole.shape[0] // rows
         image8 = np.asarray(cv2.resize(whole, size, interpolation=method), np.uint8)
+        method = cv2.INTER_LINEAR  # of what is left, less than a half
     return place(np.asarray(cv2.resize(image8, (width, height), interpolation=method), np.uint8), side)
 
 
@@ -49,7 +50,7 @@ def shrink_labels(labels: Labels, height: int, width: int) -> Labels:
     rows, columns = (np.arange(n) * full // n for n, full in zip((height, width), labels.shape, strict=True))
     kernel = np.ones([-(-full // n) for n, full in zip((height, width), labels.shape, strict=True)], np.uint8)
     highest = cv2.dilate(labels, kernel, anchor=(0, 0))  # of what begins at a pixel
-    return np.asarray(highest[rows[:, None], columns], np.uint8)
+    return np.asarray(highest.take(rows, 0).take(columns, 1), np.uint8)
 
 
 def place(view: Pixels, side: int) -> Pixels:

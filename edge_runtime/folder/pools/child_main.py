@@ -72,7 +72,7 @@ def serve(requests: IO[bytes], answers: Answers) -> None:
     pipeline = Pipeline(ImageProcessor(out, session, load, options, earlier), options.workers)
     for line in requests:
         image = json.loads(line)
-        outcome = pipeline.submit(Input(Path(image["path"]), image["file"]))
+        outcome = pipeline.submit(to_input(image))
         outcome.add_done_callback(partial(answers.send_outcome, image["n"]))
 
 
@@ -88,6 +88,15 @@ def import_libraries() -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+def to_input(image: dict[str, Any]) -> Input:
+    """Return the input that the parent sent."""
+    if "slice" not in image:
+        return Input(Path(image["path"]), image["file"])
+    from edge_runtime.hospital.pixels.slice_source import to_slice_source
+
+    return Input(Path(image["path"]), image["file"], to_slice_source(image["slice"]))
 
 
 class Answers:

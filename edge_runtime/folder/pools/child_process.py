@@ -49,11 +49,11 @@ class ChildProcess:
     def __init__(
         self, session: SessionOptions, options: Options, process: subprocess.Popen[bytes] | None = None
     ) -> None:
-        """process: from `start_process`, if one was started already."""
+        """process: from `start_process`, if one was started already; one that ended since is replaced."""
         self.session, self.options = session, replace(options, workers=1)
         self.output: tuple[Path, bool] | None = None  # OUT, and whether the child reads its journal
         self.suspects: deque[tuple[int, Input]] = deque()  # a child died of one of them: now one by one
-        self.start(process or start_process())
+        self.start(process if process and process.poll() is None else start_process())
 
     def start(self, process: subprocess.Popen[bytes]) -> None:
         """Begin with a new process."""
@@ -86,7 +86,8 @@ class ChildProcess:
         """Send an image."""
         self.pending[number] = item
         self.last = time.monotonic()
-        self.send({"n": number, "path": str(item.path), "file": item.file})
+        place = {"slice": asdict(item.slice)} if item.slice else {}
+        self.send({"n": number, "path": str(item.path), "file": item.file, **place})
 
     def submit_suspect(self) -> None:
         """Send one of the suspects, when no other image is pending."""

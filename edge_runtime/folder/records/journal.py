@@ -17,11 +17,12 @@ from edge_runtime.errors import OutputError
 from edge_runtime.system.files import MAKE_ROOM, open_atomic, open_own, read_kind, require_kind
 
 ResultRow = dict[str, str]  # column: cell
-JOURNAL, LOCK = "journal.jsonl", ".lock"
+JOURNAL, LOCK, SALT = "journal.jsonl", ".lock", ".salt"
 MODEL = "model"  # the entry of a journal's row that results.csv does not have
+LOW_PIXELS, HIGH_PIXELS = "low_pixels", "high_pixels"  # the same: a slice's lesion with the threshold's margin
 # What a run and a service write in OUT.
-OWN_FILES = (LOCK, JOURNAL, "results.csv", "run.json", "health.json", "index.html")
-OWN_FOLDERS = ("masks", "probability", "overlays", "gallery")
+OWN_FILES = (LOCK, JOURNAL, "results.csv", "run.json", "health.json", "index.html", "series.csv", "links.csv", SALT)
+OWN_FOLDERS = ("masks", "probability", "overlays", "gallery", "dicom", "nifti")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ COLUMNS = ("file", "status", "error", "width", "height", "lesion_pixels")  # the
 COLUMNS_AFTER = ("lesion_fraction", "components", "max_probability")
 LEAD_COLUMNS = ("label_probability", "background_probability")  # then, where the largest class decides, and then flags
 CLASS_COLUMNS = ("class", "class_probability")  # then, of a model that classifies
+SERIES_COLUMNS = ("series", "slice", "position_mm", "area_mm2")  # last, of a run that takes series
 TEXTS = ("file", "error", "class")  # the columns with texts of others; all others are numbers or this program's words
 TIMINGS = ("read_ms", "infer_ms", "write_ms")
 

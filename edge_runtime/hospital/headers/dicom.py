@@ -110,8 +110,11 @@ def describe_image(parsed: Parsed, shared: Header, marks: set[str], digest: Dige
     )
 
 
-def parse(file: BoundedFile, tags: list[Any]) -> Parsed:
-    """Return a file's data set up to its pixel data. Raises: RefusedError, and what pydicom raises."""
+def parse(file: BoundedFile, tags: list[Any] | None, whole: bool = False) -> Parsed:
+    """Return a file's data set up to its pixel data, or whole. tags: those that are kept, None for all.
+
+    Raises: RefusedError, and what pydicom raises.
+    """
     file.seek(0)
     start = 132 if file.read(132)[128:] == b"DICM" else 0
     file.seek(start)
@@ -122,33 +125,34 @@ def parse(file: BoundedFile, tags: list[Any]) -> Parsed:
     file.seek(place)
     source: Any = file
     if syntax == uid.DeflatedExplicitVRLittleEndian:
-        source = BytesIO(inflate(file))
+        source = BytesIO(inflate(file, file.most))
     big = syntax == uid.ExplicitVRBigEndian or (not syntax and head[:1] == b"\0")
     implicit = syntax == uid.ImplicitVRLittleEndian or (not syntax and not head[4:6].isalpha())
     ends: int | None = None
 
     def stop(tag: int, *_: object) -> bool:
         nonlocal ends
-        if tag < PIXELS:
+        if tag < PIXELS or whole:
             return False
         ends = source.tell() if tag >> 16 == 0x7FE0 else None
         return True
 
     fields = read_dataset(source, implicit, not big, stop_when=stop, specific_tags=tags)
     size = len(source.getbuffer()) if isinstance(source, BytesIO) else file.size
+    syntax = syntax or (NATIVE[2] if big else NATIVE[0] if implicit else NATIVE[1]) if whole else syntax
     return Parsed(fields, syntax, ends, size - ends if ends is not None else 0)
 
 
-def inflate(file: BoundedFile) -> bytes:
-    """Return what is deflated from here on, whole; it may be a bomb. Raises: RefusedError beyond MAX_HEADER."""
+def inflate(file: BoundedFile, most: int) -> bytes:
+    """Return what is deflated from here on, whole; it may be a bomb. Raises: RefusedError beyond `most` bytes."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     data = bytearray()
     while chunk := file.read(1 << 20):
         try:
-            data += inflater.decompress(chunk, MAX_HEADER + 1 - len(data))
+            data += inflater.decompress(chunk, most + 1 - len(data))
         except zlib.error:
             raise RefusedError("damaged deflated data") from None
-        if len(data) > MAX_HEADER:
+        if len(data) > most:
             raise RefusedError("it inflates to too much")
     return bytes(data)
 

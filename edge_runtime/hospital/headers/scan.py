@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
-import select
-import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import EdgeSegError
-from edge_runtime.system.process import module_command, package_environment
 
+from .child import LineChild
 from .header import Header, to_header
 
 ANSWER_S = 30.0  # for one header, a zip's list of entries or one digest; a header's own limit is 10 s
 CHILD_BYTES = 1_000_000_000  # of memory
+RESULTS_MARK = "journal.jsonl"  # a folder that holds it holds the results of a run
 EXTRAS = {"pydicom": ("DICOM", "dicom"), "nibabel": ("NIfTI", "nifti")}
 
 
@@ -45,75 +41,18 @@ class Scan:
     unnamed: int = 0  # objects beside a DICOMDIR that does not name them
 
 
-class ChildDied(Exception):
-    """The child process has ended, or was ended since it did not answer."""
-
-
-class HeaderReader:
+class HeaderReader(LineChild):
     """A child process that reads headers; a new one takes the place of one that dies."""
 
-    def __init__(self) -> None:
-        self.key = secrets.token_hex(32)
+    def __init__(self, key: bytes | None = None) -> None:
+        """key: of the digests that stand for identifiers; None: a random one."""
+        greeting = {"key": key.hex() if key else secrets.token_hex(32), "memory": CHILD_BYTES}
         self.digests: dict[tuple[Path, int | None], str] = {}
-        self.start()
-
-    def start(self) -> None:
-        """Start the process."""
-        pipe, environment = subprocess.PIPE, package_environment()
-        environment["OPENBLAS_NUM_THREADS"] = "1"  # each thread's memory counts against the limit
-        try:
-            command = module_command("edge_runtime.hospital.headers.child_main")
-            self.process = subprocess.Popen(
-                command, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0
-            )
-        except OSError as error:
-            raise EdgeSegError("a process for the headers", error.strerror or str(error), "free some memory") from None
-        self.lines, self.rest = iter(()), b""
-        self.send({"key": self.key, "memory": CHILD_BYTES})
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Write one line; that the child is dead is found when its answer is read."""
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            data = json.dumps(message).encode() + b"\n"  # ASCII: any file name survives
-            while data:
-                data = data[self.process.stdin.write(data) or 0 :]
+        super().__init__("edge_runtime.hospital.headers.child_main", greeting, ANSWER_S)
 
     def ask(self, path: Path, **more: Any) -> Iterator[dict[str, Any]]:
         """Yield the answers on a file; the last is {"unreadable"} where it kills the child."""
-        self.send({"path": str(path), **more})
-        try:
-            while not (answer := self.read_answer()).get("done"):
-                yield answer
-        except ChildDied:
-            self.close()
-            self.start()
-            yield {"unreadable": True}
-
-    def read_answer(self) -> dict[str, Any]:
-        """Return the next line of the child. Raises: ChildDied."""
-        end = time.monotonic() + ANSWER_S
-        parts = [self.rest]
-        assert self.process.stdout is not None
-        while b"\n" not in parts[-1]:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
-            data = os.read(self.process.stdout.fileno(), 1 << 20) if ready else b""
-            if not data:
-                raise ChildDied
-            parts.append(data)
-        line, self.rest = b"".join(parts).split(b"\n", 1)
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        with suppress(OSError):
-            self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
+        return self.ask_lines({"path": str(path), **more})
 
     def hash_pixels(self, found: Found) -> str:
         """Return the digest of an object's pixels; "" where they cannot be read."""
@@ -127,7 +66,7 @@ class HeaderReader:
 def scan(inputs: Sequence[Path], recursive: bool, reader: HeaderReader) -> Scan:
     """Read the headers of files, folders and zips, found by content; a folder with a DICOMDIR is read to its depth.
 
-    Symbolic links to folders are not followed, hidden names are left out, as in a run.
+    Symbolic links to folders are not followed, hidden names and folders with a run's results are left out.
     Raises: EdgeSegError, which names an input by its number: a path may name a person.
     """
     result = Scan()
@@ -155,6 +94,7 @@ def list_files(given: Path, number: int, recursive: bool) -> Iterator[tuple[Path
         deeper = recursive or any(name.upper() == "DICOMDIR" for name in files)
         recursive = deeper
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if deeper else []
+        folders[:] = [name for name in folders if not os.path.isfile(Path(top, name, RESULTS_MARK))]  # noqa: PTH113
         for name in sorted(name for name in files if not name.startswith(".")):
             path = Path(top) / name
             yield path, path.relative_to(given).as_posix()

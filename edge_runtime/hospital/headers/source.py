@@ -16,6 +16,8 @@ from typing import BinaryIO
 MAX_VALUE = 32_000_000  # bytes of one value: the functional groups of some 10,000 frames
 MAX_HEADER = 64_000_000  # bytes of all that is read of one file
 MAX_SECONDS = 10.0  # for one header
+MAX_PIXEL_BYTES = 1_000_000_000  # of one file
+MAX_PIXEL_SECONDS = 120.0  # for one file's
 MAX_ENTRIES = 200_000  # of a zip
 MAX_DIRECTORY = 64_000_000  # bytes of a zip's list of entries
 START_BYTES = 540  # of NIfTI-2's header; NIfTI-1's has 348 and four more
@@ -62,14 +64,20 @@ class BoundedFile:
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size = file, size
-        self.spent, self.end = 0, time.monotonic() + MAX_SECONDS
+        self.most_value, self.most, self.seconds = MAX_VALUE, MAX_HEADER, MAX_SECONDS
+        self.spent, self.end = 0, time.monotonic() + self.seconds
+
+    def allow_pixels(self) -> None:
+        """Raise the limits to what all pixels of a file may take."""
+        self.most_value, self.most, self.seconds = MAX_PIXEL_BYTES, 2 * MAX_PIXEL_BYTES, MAX_PIXEL_SECONDS
+        self.end = time.monotonic() + self.seconds
 
     def read(self, count: int = -1) -> bytes:
         """Return `count` bytes or those that are left. Raises: RefusedError beyond a limit."""
         count = self.size if count < 0 else count
-        if count > MAX_VALUE and min(count, self.size - self.tell()) > MAX_VALUE:
+        if count > self.most_value and min(count, self.size - self.tell()) > self.most_value:
             raise RefusedError("a value is too long")
-        data = self.file.read(min(count, MAX_VALUE))
+        data = self.file.read(min(count, self.most_value))
         self.spend(len(data))
         return data
 
@@ -89,10 +97,10 @@ class BoundedFile:
     def spend(self, count: int) -> None:
         """Count what was read. Raises: RefusedError beyond a limit."""
         self.spent += count
-        if self.spent > MAX_HEADER:
-            raise RefusedError("the header is too long")
+        if self.spent > self.most:
+            raise RefusedError("it is too long")
         if time.monotonic() > self.end:
-            raise RefusedError(f"the header takes longer than {MAX_SECONDS:g} s")
+            raise RefusedError(f"reading it takes longer than {self.seconds:g} s")
 
     def close(self) -> None:
         """Do nothing: whoever opened the file closes it."""

@@ -17,6 +17,7 @@ OTHER_FORMATS = {  # often found under an image's name or beside images; (offset
     (0, b"%PDF"): "a PDF",
     (128, b"DICM"): "a DICOM file",
     (344, b"n+1\0"): "a NIfTI file",
+    (4, b"n+2\0"): "a NIfTI file",
     (0, b"\x1f\x8b"): "a gzip archive",
     (0, b"PK\x03\x04"): "a ZIP archive",
 }

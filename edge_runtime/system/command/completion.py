@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 SHELLS = ("bash", "zsh", "fish")
 BASH = """\
-# bash completion for {program}; made by: {program} --completion {wanted}
+# bash completion for {program}; made by: {program} --completion {name}
 {function}() {{
     local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD-1]}} word command=""
     COMPREPLY=()
@@ -48,7 +48,7 @@ def to_completion(parser: argparse.ArgumentParser, shell: str) -> str:
     options = [format_case(12, name, list_options(one), ";") for name, one in parsers.items()]
     script = BASH.format(
         program=parser.prog,
-        wanted=shell,
+        name=shell,
         function="_" + re.sub(r"\W", "_", parser.prog),
         commands="|".join(commands) or '""',
         choices="\n".join(values) or "        *) ;;",

@@ -1,0 +1,1 @@
+"""Which series does a run take, under which names, and what is each of their slices?"""
