@@ -119,7 +119,7 @@ def check_packages(planned: Sequence[PlannedSeries], kinds: Sequence[str]) -> No
     for kind in {kind for series in planned for kind in orders.list_kinds(series.form)}:
         package, extra = NEEDS[kind]
         if find_spec(package) is None:
-            raise EdgeSegError(f"--write {kind}", f"{package} is not installed", f"pip install 'edge-seg[{extra}]'")
+            raise EdgeSegError(f"--write {kind}", f"{package} is not installed", f"pip install '.[{extra}]'")
 
 
 def find_images(found: Found) -> tuple[Input, ...]:

@@ -1,4 +1,4 @@
-"""How is a .tflite file run by OpenVINO on the CPU, often the fastest on Intel's? Needs edge-seg[openvino]."""
+"""How is a .tflite file run by OpenVINO on the CPU, often the fastest on Intel's? Needs the extra openvino."""
 
 from __future__ import annotations
 
