@@ -97,7 +97,7 @@ def segment_series(args: argparse.Namespace, found: Found) -> int:
         print_output(json.dumps(facts, indent=1))
     elif not args.quiet:
         print_output("\n".join([*to_lines(rows), *close_lines(facts, out, options.gallery)]))
-    return report_failures(rows, out, bool(found.unreadable), bool(planned) or bool(images))
+    return report_failures(rows, out, bool(found.unreadable))
 
 
 def check_planes(planned: Sequence[PlannedSeries], plane: str) -> None:
@@ -188,10 +188,11 @@ def close_lines(facts: Mapping[str, Any], out: Path, gallery: bool) -> list[str]
     ]
 
 
-def report_failures(rows: Sequence[Mapping[str, str]], out: Path, unreadable: bool, any_taken: bool) -> int:
+def report_failures(rows: Sequence[Mapping[str, str]], out: Path, unreadable: bool) -> int:
     """Print an error for each image, slice and series that failed; return the exit status."""
     failed = [row["error"] for row in read_rows(out / RESULTS) if row["status"] == "failed"]
     failed += [f"{row['series']}: {row['error']}" for row in rows if row["error"]]
+    failed += ["some folders cannot be listed: left out; check their permissions"] * unreadable
     for line in failed:
         print_error(PROGRAM, line)
-    return EXIT_SOME_FAILED if failed or unreadable or not any_taken else 0
+    return EXIT_SOME_FAILED if failed else 0
