@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import stat
+import subprocess
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import hospital_cd as cd
@@ -110,6 +112,15 @@ def test_captures_are_warned_about(study: Any) -> None:
     yellow = (pixels[..., 0] > 200) & (pixels[..., 1] > 200) & (pixels[..., 2] < 60)
     lit = np.nonzero(yellow.any(axis=1))[0]
     assert yellow.sum() > 500 and lit.min() > 0.85 * item.Rows and lit.max() < item.Rows
+
+
+@pytest.mark.skipif(which("dciodvfy") is None, reason="dicom3tools is not installed")
+def test_a_strict_reader_finds_no_fault(study: Any) -> None:
+    """dciodvfy of dicom3tools, an implementation of its own: no error in the SEG, nor in a Secondary Capture."""
+    folder = (study[2] / runs.find_taken(study[2])["seg"]).parent
+    for path in (folder / "seg.dcm", sorted(folder.glob("sc-*.dcm"))[2]):
+        done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
+        assert [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")] == []
 
 
 def test_what_names_a_patient_is_kept_apart(study: Any) -> None:
