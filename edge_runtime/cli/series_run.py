@@ -23,6 +23,7 @@ from edge_runtime.hospital.plan.choose_series import choose_series
 from edge_runtime.hospital.plan.plan_series import PlannedSeries, plan_series
 from edge_runtime.hospital.plan.plane import ACQUIRED
 from edge_runtime.hospital.plan.salt import keep_salt, read_salt
+from edge_runtime.hospital.plan.survey import survey
 from edge_runtime.hospital.results.series_csv import COLUMNS, LINK_COLUMNS, describe_found, describe_taken, to_csv
 from edge_runtime.hospital.series.verdict import ASSUMED
 from edge_runtime.system.files import write_file, write_private
@@ -61,6 +62,7 @@ def segment_series(args: argparse.Namespace, found: Found) -> int:
     check_packages(planned, args.write or ())
     if contract.acquisition is None and not args.quiet:
         warn_assumed_wish()
+    planned = survey(planned, args.max_pixels)
     images = () if args.series else find_images(found)
     if not planned and not images:
         return report_none(args, listing)

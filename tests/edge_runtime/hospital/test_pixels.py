@@ -18,7 +18,7 @@ from pydicom.encaps import encapsulate
 from edge_runtime.errors import ImageError
 from edge_runtime.hospital.headers.source import BoundedFile
 from edge_runtime.hospital.pixels.dicom_pixels import ImageFile
-from edge_runtime.hospital.pixels.levels import Stored, to_image
+from edge_runtime.hospital.pixels.levels import Stored, flag_brightness, to_image
 from edge_runtime.hospital.pixels.read_slice import SliceReader
 from edge_runtime.hospital.pixels.slice_source import SliceSource
 
@@ -188,6 +188,15 @@ def test_rules_for_levels() -> None:
     assert to_image(stored, "bit-depth").tolist() == [[0, 0, 20, 40, 0]]
     assert to_image(stored, "z-score").tolist() == [[0, 21845, 43690, 65535, 0]]
     assert not to_image(Stored(np.full((3, 3), 7)), "slice-min-max").any()
+
+
+def test_dark_slices_are_flagged() -> None:
+    """Below 5 and 30 % of the series' brightness, by hand; a slope counts, and the offset of signed values."""
+    slice_ = np.linspace(0, 100, 101)[None]  # its 99th percentile is 99
+    for share, flags in ((0.04, ("air",)), (0.06, ("faint",)), (0.29, ("faint",)), (0.31, ()), (2.0, ())):
+        assert flag_brightness(Stored(slice_), 99 / share) == flags
+        assert flag_brightness(Stored(slice_ - 1000, slope=2.0), 2 * 99 / share) == flags
+    assert flag_brightness(Stored(slice_), None) == ()
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,23 @@ def test_what_cannot_be_done_writes_nothing(
     assert why in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "out").exists()
 
 
+def test_air_is_not_segmented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise with a bright spot, a fiftieth as bright as the other slices, has no lesion; a dim slice is flagged."""
+    items = list(cd.make_slices(cd.plan(40, cd.T1CE, 1, "t1ce", 9)))
+    rng = np.random.default_rng(0)
+    for number, share in ((0, 0.02), (8, 0.2)):
+        noise = rng.integers(450, 500, (40, 40))
+        noise[0, 0], noise[10:20, 10:20] = 0, 950
+        items[number].PixelData = (noise * share).astype("<u2").tobytes()
+    cd.write_cd(tmp_path / "cd", items)
+    runs.use_net(monkeypatch, 40)
+    runs.run(tmp_path / "cd", "-o", tmp_path / "out")
+    rows = runs.read_csv(tmp_path / "out" / "results.csv")
+    assert rows[0]["lesion_pixels"] == "0" and rows[0]["flags"].split(";")[0] == "air"
+    assert rows[8]["lesion_pixels"] == "100" and rows[8]["flags"].split(";")[0] == "faint"
+    assert all("air" not in row["flags"] and "faint" not in row["flags"] for row in rows[1:8])
+
+
 def test_an_unsure_series_is_taken_and_flagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing tells whether contrast agent was given."""
     cd.write_cd(tmp_path / "cd", list(cd.make_slices(cd.plan(20, {**cd.T1, "SeriesDescription": "AX T1"}, 1, "t1ce"))))
