@@ -19,7 +19,7 @@ from edge_runtime.folder.records.run_json import count_flags, describe_run
 from edge_runtime.folder.run import check_images_model, make_output, run_folder, write_summary
 from edge_runtime.hospital.find_series import find_series
 from edge_runtime.hospital.outputs.write_series import Orders, write_series
-from edge_runtime.hospital.plan.choose_series import choose_series
+from edge_runtime.hospital.plan.choose_series import check_one_sequence, choose_series
 from edge_runtime.hospital.plan.plan_series import PlannedSeries, plan_series
 from edge_runtime.hospital.plan.plane import ACQUIRED
 from edge_runtime.hospital.plan.salt import keep_salt, read_salt
@@ -54,6 +54,7 @@ def segment_series(args: argparse.Namespace, found: Found) -> int:
     out = args.output or DEFAULT_OUT
     contract = read_contract(args.model or DEFAULT)
     check_images_model(contract)
+    check_one_sequence(contract)
     salt = read_salt(args.salt, out / SALT)
     listing = find_series(args.inputs, contract.acquisition or ASSUMED, args.recursive, salt)
     chosen = choose_series(listing, args.series or ())

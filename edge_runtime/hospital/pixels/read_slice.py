@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile, ZipInfo
 
 from edge_runtime.contract.fields import IntensityRule
-from edge_runtime.errors import ImageError, ModelError
+from edge_runtime.errors import ImageError
 from edge_runtime.hospital.headers.source import BoundedFile, RefusedError, Source, open_zip
 from edge_runtime.images.arrays import Image
 from edge_runtime.inference.session import Session
@@ -127,14 +127,8 @@ def report_errors(name: str) -> Iterator[None]:
 
 
 def to_series_session(session: Session) -> Session:
-    """Return a session on the same engine that takes the images that `SliceReader.read` returns.
-
-    Raises: ModelError for a model of several sequences.
-    """
+    """Return a session on the same engine that takes the images that `SliceReader.read` returns."""
     spec = session.contract.input
-    if spec.channels is not None and len(spec.channels) > 1:
-        why = f"it takes {len(spec.channels)} sequences at a time ({', '.join(spec.channels)}), a series is one"
-        raise ModelError(f"model {session.contract.model.id}", why, "choose a model of one sequence")
     rule: IntensityRule = "z-score" if spec.intensity.series == "z-score" else "bit-depth"
     images = replace(spec, intensity=replace(spec.intensity, images=rule))
     return Session(replace(session.contract, input=images), session.engine, session.threshold)

@@ -6,10 +6,12 @@ import json
 import math
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from shutil import which
 from typing import Any
 
+import fakes
 import hospital_cd as cd
 import hospital_runs as runs
 import nibabel
@@ -18,6 +20,8 @@ import numpy.typing as npt
 import pytest
 from pydicom import dcmread
 
+from edge_runtime.errors import ModelError
+from edge_runtime.hospital.plan.choose_series import check_one_sequence
 from reference.data.phantom_study import CONTRASTS, Grid, Plan, Tumour, draw_slice, draw_study, make_image
 
 TILT = np.array([[0.96, -0.2, 0.2], [0.24, 0.94, -0.24], [-0.14, 0.28, 0.95]])
@@ -293,6 +297,15 @@ def test_air_is_not_segmented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert rows[0]["lesion_pixels"] == "0" and rows[0]["flags"].split(";")[0] == "air"
     assert rows[8]["lesion_pixels"] == "100" and rows[8]["flags"].split(";")[0] == "faint"
     assert all("air" not in row["flags"] and "faint" not in row["flags"] for row in rows[1:8])
+
+
+def test_a_model_of_several_sequences_is_refused() -> None:
+    """Its channels are named; one series would stand for all of them."""
+    contract = fakes.make_contract(colour="rgb")
+    check_one_sequence(contract)
+    several = replace(contract, input=replace(contract.input, channels=("t1", "t1ce", "flair")))
+    with pytest.raises(ModelError, match=r"3 sequences at a time \(t1, t1ce, flair\)"):
+        check_one_sequence(several)
 
 
 def test_an_unsure_series_is_taken_and_flagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
