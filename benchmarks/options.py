@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_runtime.errors import near_miss
 from edge_runtime.system.command import Parser, to_number, to_path, to_positive
+from edge_runtime.system.command.common_options import add_common_options
 
 PROGRAM = "edge-bench"
 MODES = ("standard", "single-stream", "paper")
@@ -27,6 +28,7 @@ def make_parser() -> Parser:
     add_report(commands.add_parser("report", help="write the report of a result again"))
     add_compare(commands.add_parser("compare", help="results side by side"))
     add_throughput(commands.add_parser("throughput", help="how much of the engine's speed a folder run keeps"))
+    add_common_options(parser)
     return parser
 
 

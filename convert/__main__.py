@@ -17,6 +17,7 @@ from convert.quantize.recipes import RECIPES
 from convert.search.options import AUTO, TARGETS
 from edge_runtime.errors import UsageError
 from edge_runtime.system.command import Parser, run_command_line
+from edge_runtime.system.command.common_options import add_common_options
 from edge_runtime.system.terminal import print_message, print_output
 
 from .conversion import convert_model, make_contract_template
@@ -68,6 +69,7 @@ def build_parser() -> Parser:
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     parser.add_argument("--markdown", action="store_true", help="write the report as OUT.md too")
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead of the table")
+    add_common_options(parser)
     return parser
 
 

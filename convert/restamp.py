@@ -20,6 +20,7 @@ from edge_runtime.contract.fields import Contract, FlagLimits
 from edge_runtime.contract.tail import read_contract, split_tail, stamp_contract
 from edge_runtime.errors import OutputError
 from edge_runtime.system.command import Parser, run_command_line
+from edge_runtime.system.command.common_options import add_common_options
 from edge_runtime.system.files import write_file
 from edge_runtime.system.terminal import print_message
 
@@ -35,6 +36,7 @@ def build_parser() -> Parser:
     parser.add_argument("-o", metavar="OUT.tflite", dest="out", type=Path, required=True)
     parser.add_argument("--contract", metavar="FILE.toml", type=Path, help="only its [triage] and its quality are used")
     parser.add_argument("--force", action="store_true", help="overwrite what is there, FILE itself too")
+    add_common_options(parser, completion=False)
     return parser
 
 

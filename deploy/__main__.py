@@ -17,6 +17,7 @@ from pathlib import Path
 from deploy.kit.manifest import Manifest
 from edge_runtime.errors import OutputError, UsageError
 from edge_runtime.system.command import Parser, run_command_line, to_count, to_number
+from edge_runtime.system.command.common_options import add_common_options
 from edge_runtime.system.terminal import print_message, print_output
 
 PROGRAM = "edge-deploy"
@@ -25,6 +26,7 @@ PROGRAM = "edge-deploy"
 def build_parser() -> Parser:
     """Return the command's parser."""
     parser = Parser(PROGRAM, description="Kits for devices without internet: make, sign, install, test, roll back.")
+    add_common_options(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
     def add(name: str, run: Callable[[argparse.Namespace], int], help_text: str) -> Parser:

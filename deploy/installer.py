@@ -16,8 +16,10 @@ DEVICE = (
     "deploy/files.py", "deploy/kit/__init__.py",
     "deploy/kit/archive.py", "deploy/kit/ed25519.py", "deploy/kit/keys.py", "deploy/kit/manifest.py",
     "deploy/kit/unit_files.py", "edge_runtime/__init__.py", "edge_runtime/errors.py",
-    "edge_runtime/system/__init__.py", "edge_runtime/system/command.py", "edge_runtime/system/files.py",
-    "edge_runtime/system/process.py", "edge_runtime/system/terminal.py",
+    "edge_runtime/system/__init__.py", "edge_runtime/system/command/__init__.py",
+    "edge_runtime/system/command/common_options.py", "edge_runtime/system/command/completion.py",
+    "edge_runtime/system/files.py", "edge_runtime/system/process.py", "edge_runtime/system/quiet.py",
+    "edge_runtime/system/terminal.py", "edge_runtime/system/versions.py",
 )  # fmt: skip
 MAIN = """\
 import sys

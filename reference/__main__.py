@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_runtime.errors import EdgeSegError, UsageError
 from edge_runtime.system.command import Parser, run_command_line, to_positive
+from edge_runtime.system.command.common_options import add_common_options
 from edge_runtime.system.terminal import StatusLine
 
 from .evaluation import evaluate as evaluation
@@ -20,6 +21,7 @@ PROGRAM = "reference"
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = Parser(prog="python -m reference", description=__doc__)
+    add_common_options(parser, completion=False)
     commands = parser.add_subparsers(dest="command", required=True)
 
     add_train(commands.add_parser("train", help="train a Res-UNet on data folders"))

@@ -30,7 +30,7 @@ def mark_tumour(tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def use_net(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Let runs mark the drawn tumour, slices being as large as the net's input."""
 
-    def make_pool(args: object, verdict: object, options: Any) -> ThreadPool:
+    def make_pool(args: object, verdict: object, options: Any, first: object = None) -> ThreadPool:
         return ThreadPool(lambda: fakes.make_session(mark_tumour, size, threshold=0.9), options)
 
     monkeypatch.setattr(series_run, "make_pool", make_pool)

@@ -15,9 +15,9 @@ import pytest
 from benchmarks import options as edge_bench
 from convert import __main__ as edge_convert
 from convert.quantize.recipes import RECIPES
-from convert.verify.audit import FINDINGS
 from deploy import __main__ as edge_deploy
 from edge_runtime.cli import __main__ as edge_seg
+from edge_runtime.contract.findings import FINDINGS
 from edge_runtime.models import DEFAULT
 from reference import __main__ as edge_reference
 from reference.data.phantom import draw_phantom

@@ -1,12 +1,20 @@
-"""How much of the engine's own speed does a folder run keep? Images a second of both, measured in turns.
+"""How fast is a folder run beside what it cannot do without? Images a second, all measured in turns.
 
 The engine alone runs on prepared tensors, in each setting of workers and threads. The folder run is the command as a
-user runs it, from files to files, its start included. The best settings of both are compared. A result:
+user runs it, from files to files, its start included. The best settings of both are compared.
 
-    format        "edge-seg-throughput/2"
+The floor is what this machine could do at best: the cores divided by the processor time of a slice's decoding,
+resizing, inference by an engine of one thread, threshold and encoding, while as many workers as cores do the same.
+The loop is what a user writes by hand: one process, LiteRT with a thread for each core, a mask and an overlay, no hash,
+journal, flag, isolation or gallery; its start is included. A result:
+
+    format        "edge-seg-throughput/3"
     engine        {setting: [images a second, one for each round]}
     run           {setting: [..]}, run_best, engine_best: the settings with the highest medians
     ratio         of run_best to engine_best, median of the rounds; `ratios`, each round's
+    steps         {step: [milliseconds of processor time a slice]}
+    floor, loop   [images a second]
+    of_floor      ratios of run_best to the floor; `of_loop` to the loop
     images        how many files a folder run had; `source`, of how many different ones they are
     outputs       what the run wrote of each
     machine, state, versions
@@ -16,23 +24,29 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
+
+import numpy as np
 
 from benchmarks.machine.facts import read_facts
 from benchmarks.machine.state import read_counters, read_state_since
 from edge_runtime.checks.trial import TrialFailed, measure_together
+from edge_runtime.contract.tail import read_contract
 from edge_runtime.errors import EdgeSegError, UsageError
 from edge_runtime.images.formats import SUFFIXES
 from edge_runtime.inference.engines.registry import count_cores
+from edge_runtime.models import DEFAULT
 from edge_runtime.system.machine import ROOT
 from edge_runtime.system.process import describe_status, find_last_line, module_command, package_environment
 from edge_runtime.system.versions import read_versions
 
-FORMAT = "edge-seg-throughput/2"
+FORMAT = "edge-seg-throughput/3"
 Setting = tuple[int, int]  # workers, threads of each
 ENGINE_LIMIT_S = 1800.0  # for all workers together
 
@@ -57,6 +71,9 @@ def measure_throughput(
     settings = {format_setting(setting): setting for setting in sorted({(1, cores), (cores, 1), (1, 1)})}
     alone: dict[str, list[float]] = {name: [] for name in settings}
     whole: dict[str, list[float]] = {name: [] for name in settings}
+    steps: dict[str, list[float]] = {}
+    floor: list[float] = []
+    loop: list[float] = []
     _, counters = read_state_since(ROOT, read_counters(ROOT))
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as work:
         folder = make_folder(files, count, Path(work) / "in")
@@ -66,6 +83,13 @@ def measure_throughput(
                 alone[name].append(measure_engine(model, engine, settings[name], files[:8]))
                 show_progress(f"round {number + 1} of {rounds}: folder run, {name}")
                 whole[name].append(run_folder(model, engine, settings[name], gallery, folder, Path(work) / "out"))
+            show_progress(f"round {number + 1} of {rounds}: each step alone")
+            found = measure_steps(model, engine, cores, gallery, files[:8])
+            for step, ms in found.items():
+                steps.setdefault(step, []).append(ms)
+            floor.append(1000 * cores / sum(found.values()))
+            show_progress(f"round {number + 1} of {rounds}: a loop written by hand")
+            loop.append(run_loop(model or DEFAULT, cores, folder, Path(work) / f"loop-{number}"))
     state, _ = read_state_since(ROOT, counters)
     best_alone, best_whole = (max(found, key=lambda key: median(found[key])) for found in (alone, whole))
     ratios = [a / b for a, b in zip(whole[best_whole], alone[best_alone], strict=True)]
@@ -77,6 +101,11 @@ def measure_throughput(
         "run_best": best_whole,
         "ratio": median(ratios),
         "ratios": ratios,
+        "steps": steps,
+        "floor": floor,
+        "loop": loop,
+        "of_floor": [a / b for a, b in zip(whole[best_whole], floor, strict=True)],
+        "of_loop": [a / b for a, b in zip(whole[best_whole], loop, strict=True)],
         "images": count,
         "source": len(files),
         "outputs": ["masks", "overlays", *(["gallery"] if gallery else [])],
@@ -107,14 +136,29 @@ def measure_engine(model: Path | None, engine: str, setting: Setting, files: Seq
     """
     workers, threads = setting
     request = {"model": model and str(model), "engine": engine, "threads": threads, "files": [str(p) for p in files]}
-    command = module_command("benchmarks.measure.child.throughput_main", json.dumps(request))
+    found = run_together("benchmarks.measure.child.throughput_main", request, workers)
+    return sum(float(worker["images_per_second"]) for worker in found)
+
+
+def measure_steps(
+    model: Path | None, engine: str, workers: int, gallery: bool, files: Sequence[Path]
+) -> dict[str, float]:
+    """Return the milliseconds of processor time that each step takes for a slice, the mean of so many workers."""
+    request = {"model": model and str(model), "engine": engine, "gallery": gallery, "files": [str(p) for p in files]}
+    found = [worker["steps"] for worker in run_together("benchmarks.measure.child.floor_main", request, workers)]
+    return {step: mean(float(steps[step]) for steps in found) for step in found[0]}
+
+
+def run_together(module: str, request: dict[str, Any], workers: int) -> list[dict[str, Any]]:
+    """Return what each of so many workers printed that measured at the same time. Raises: EdgeSegError."""
+    command = module_command(module, json.dumps(request))
     pipe, environment = subprocess.PIPE, package_environment()
 
     def start(number: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
 
     try:
-        return sum(float(found["images_per_second"]) for found in measure_together(start, workers, ENGINE_LIMIT_S))
+        return measure_together(start, workers, ENGINE_LIMIT_S)
     except (TrialFailed, TimeoutError) as error:
         raise EdgeSegError("throughput", f"the engine's process failed: {error or 'it took too long'}") from None
 
@@ -132,14 +176,38 @@ def run_folder(model: Path | None, engine: str, setting: Setting, gallery: bool,
     return float(json.loads(done.stdout)["images_per_second"])
 
 
+def run_loop(model: Path, threads: int, folder: Path, out: Path) -> float:
+    """Return images a second of the hand-written loop on a folder, its start included. Raises: EdgeSegError."""
+    contract = read_contract(model)
+    numbers = [contract.input.scale, contract.input.offset, contract.threshold.value or 0.5]
+    script = Path(__file__).parent / "child" / "loop_main.py"
+    command = [sys.executable, "-P", script, model, folder, out, threads, *(np.mean(number) for number in numbers)]
+    started = time.perf_counter()
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise EdgeSegError("throughput", f"the loop: {find_last_line(done.stderr) or describe_status(done.returncode)}")
+    return len(list((out / "masks").iterdir())) / seconds
+
+
 def render_table(result: dict[str, Any]) -> str:
     """Return the result as the lines that the command prints."""
     lines = [f"{'workers x threads':<20} {'engine alone':>14} {'folder run':>14}   images a second, medians"]
     for setting, found in result["engine"].items():
         lines.append(f"{setting:<20} {median(found):>14.1f} {median(result['run'][setting]):>14.1f}")
-    spread = f"{min(result['ratios']):.2f} to {max(result['ratios']):.2f}"
     best = f"run at {result['run_best']}, engine at {result['engine_best']}"
     lines.append(
-        f"kept of the engine's speed: {result['ratio']:.2f} ({spread} in {len(result['ratios'])} rounds; {best})"
+        f"kept of the engine's speed: {describe_ratios(result['ratios'])}, in {len(result['ratios'])} rounds; {best}"
     )
+    for name, key in (("floor", "of_floor"), ("loop written by hand", "of_loop")):
+        ratios = result[key]
+        speed = median(result[key.removeprefix("of_")])
+        lines.append(f"{name}: {speed:.1f} images a second; the run makes {describe_ratios(ratios)} of it")
+    steps = ", ".join(f"{step} {median(found):.1f}" for step, found in result["steps"].items())
+    lines.append(f"the floor's steps, ms of processor time a slice: {steps}")
     return "\n".join(lines)
+
+
+def describe_ratios(ratios: Sequence[float]) -> str:
+    """Return the median and the span of ratios."""
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"

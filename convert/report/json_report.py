@@ -9,9 +9,9 @@ from typing import Any
 
 from convert.search.job import ASSUMED, Job
 from convert.search.tournament import SearchResult
-from convert.verify.audit import INPUT_SCALE
 from convert.verify.compare_on_images import ImageSetCheck
 from edge_runtime.contract.fields import Contract
+from edge_runtime.contract.findings import INPUT_SCALE
 
 from .words import Report
 from .worst_images import name_picture

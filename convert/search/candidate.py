@@ -11,9 +11,10 @@ from convert.flatbuffer.run import open_engine, run_model, time_models
 from convert.quantize.full_integer import adapt_contract, to_model_input
 from convert.quantize.recipes import Recipe
 from convert.quantize.weights import list_weights
-from convert.verify.audit import FINDINGS, Audit, Finding, audit_model, find_differences
+from convert.verify.audit import Audit, Finding, audit_model, find_differences
 from convert.verify.drawn_images import DrawnImageCheck, compare_classes, compare_outputs
 from edge_runtime.contract.fields import Contract
+from edge_runtime.contract.findings import FINDINGS
 from edge_runtime.errors import AuditError
 
 from .job import Job

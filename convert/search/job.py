@@ -13,10 +13,10 @@ from convert.source.answers import DrawnOutputs, read_drawn_outputs
 from convert.source.process import ConversionRequest, SourceFacts, run_source_process
 from convert.source.reference import ask_reference
 from convert.stamp.contract_file import Settings, build_contract
-from convert.verify.audit import INPUT_SCALE
 from convert.verify.check_images import CheckImages
 from convert.verify.input_trial import judge_input
 from edge_runtime.contract.fields import UNSTAMPED, Contract
+from edge_runtime.contract.findings import INPUT_SCALE
 from edge_runtime.errors import AuditError
 from edge_runtime.system.files import hash_tree
 from edge_runtime.system.versions import find_version

@@ -10,8 +10,8 @@ from convert.flatbuffer.upsampling import UPSAMPLES
 from convert.quantize.calibration_images import MAX_IMAGES, MIN_IMAGES
 from convert.quantize.full_integer import IO
 from convert.quantize.recipes import RECIPES
-from convert.verify.audit import FINDINGS
 from convert.verify.iou_policy import check_policy_options
+from edge_runtime.contract.findings import FINDINGS
 from edge_runtime.errors import UsageError, near_miss
 
 AUTO = "auto"

@@ -19,28 +19,12 @@ from convert.quantize.recipes import Recipe
 from convert.quantize.weights import MIN_ELEMENTS, WEIGHTS, is_channel_factor
 from convert.source.process import SourceFacts
 from convert.source.trace.traced_graph import find_layer
+from edge_runtime.contract.findings import INPUT_SCALE
 from edge_runtime.system.quiet import silence_stderr
 
 from .drawn_images import DrawnImageCheck
 from .weight_proof import Proof, find_unproven, prove_weights
 
-INPUT_SCALE = "input-scale"
-FINDINGS = {
-    INPUT_SCALE: "contradictions in which values the model's input takes",
-    "variables": "weights left outside the file (VAR_HANDLE, READ_VARIABLE): its outputs would be NaN",
-    "dynamic-shape": "a shape known only at run time: no delegate supports it, and quantized kernels are slow",
-    "custom-op": "an operation that plain TFLite runtimes do not have",
-    "control-flow": "more than one subgraph",
-    "size": "a file size that does not fit the number of weights",
-    "float-weights": "quantization was asked for and a large weight tensor is still float",
-    "not-finite": "an output that is no finite number",
-    "not-probability": "an output outside [0, 1]",
-    "unfaithful": "outputs far from the original model's",
-    "runtime-2.14": "an operation that tflite-runtime 2.14 does not take",
-    "runtime-version": "an operation in a version that LiteRT 2.3 does not have",
-    "arithmetic": "weights that are not what the equations make of the float32 file's",
-    "slower": "the result is not faster than the model's own static float32 file",
-}
 VARIABLE_OPS = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"}
 WEIGHT_INPUT = {kind: slot for kind, (slot, _) in WEIGHTS.items()}
 KEPT, ONE_TAP = "the layout leaves it float", "a factor for each channel"

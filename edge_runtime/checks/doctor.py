@@ -1,6 +1,7 @@
 """Is this machine fit to run edge-seg? One page, a line for each condition, with a fix where it is not met.
 
 ok: nothing to do. warning: it will run, slower or with a risk that is named. problem: it will not run, or not for long.
+What the run in question does without, such as an engine that it does not take, is at most stated.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,22 +81,33 @@ class RuntimeFacts:
     folder: Path = field(default_factory=Path.cwd)
 
 
+@dataclass(frozen=True)
+class RunNeeds:
+    """What the run in question takes, as its command line says."""
+
+    model: Path | None = None  # None: the embedded one
+    engine: str = "auto"
+    workers: int | None = None
+    output: Path | None = None  # None: a folder in the working directory
+
+
 def examine_machine(
-    model: Path | None = None, machine: Machine | None = None, process: RuntimeFacts | None = None
+    needs: RunNeeds | None = None, machine: Machine | None = None, process: RuntimeFacts | None = None
 ) -> list[DoctorLine]:
-    """Return the page's lines; `model` is checked besides the embedded one."""
-    machine, process = machine or read_machine(), process or RuntimeFacts()
+    """Return the page's lines for a run."""
+    needs, machine, process = needs or RunNeeds(), machine or read_machine(), process or RuntimeFacts()
+    model = needs.model or DEFAULT
     return [
         check_system(machine, process),
         check_glibc(process),
         check_python(process),
         check_processor(machine, process),
         *check_packages(),
-        *check_engines(),
-        *(check_model(path) for path in (DEFAULT, model) if path is not None),
-        check_memory(machine, model or DEFAULT),
-        *check_limits(model),
-        *check_disk(process),
+        *check_engines(needs.engine),
+        check_model(model),
+        check_memory(machine, model, needs.workers),
+        *check_limits(needs.model),
+        *check_disk(process, needs.output),
         check_cache(),
         check_clock(process),
         check_temperature(machine),
@@ -193,15 +205,22 @@ def try_import(module: str, name: str) -> str:
     return find_last_line(done.stderr.decode("utf-8", "replace")) if done.returncode else ""
 
 
-def check_engines() -> Iterator[DoctorLine]:
-    """Try each engine on the embedded model; a problem where none is usable."""
+def check_engines(engine: str) -> Iterator[DoctorLine]:
+    """Try each engine on the embedded model; a problem where the run's is not usable, or for "auto" none is."""
     try:
         from edge_runtime.inference.engines.registry import ENGINES
     except ImportError:  # NumPy is missing, which has its own line
         return
-    lines = [try_engine(name) for name in ENGINES]
-    usable = any(line.level == OK and line.finding.startswith("usable") for line in lines)
-    yield from lines
+    lines = {name: try_engine(name) for name in ENGINES}
+    usable = [name for name, line in lines.items() if line.level == OK and line.finding.startswith("usable")]
+    wanted = usable if engine == "auto" else [engine]
+    for name, line in lines.items():
+        if name in wanted and name not in usable:
+            yield replace(line, level=PROBLEM)
+        elif line.level == WARNING and wanted:
+            yield DoctorLine(OK, line.what, f"not needed, and not usable: {line.finding}")
+        else:
+            yield line
     if not usable:
         yield DoctorLine(PROBLEM, "engines", "none is usable: nothing can be segmented", "pip install ai-edge-litert")
 
@@ -277,38 +296,41 @@ def check_limits(model: Path | None) -> Iterator[DoctorLine]:
         yield DoctorLine(PROBLEM, "limits", f"{find_last_line(done.stderr)}, with {limits}", RAISE_LIMIT)
 
 
-def check_memory(machine: Machine, model: Path) -> DoctorLine:
-    """Compare the free memory with what a run takes."""
+def check_memory(machine: Machine, model: Path, workers: int | None) -> DoctorLine:
+    """Compare the free memory with what a run takes, of two workers where their number is open."""
     free = machine.memory.get("MemAvailable")
     size = model.stat().st_size if model.is_file() else 0
     need = RUN_BYTES + MODEL_TIMES * size
     if free is None:
         return DoctorLine(WARNING, "memory", "how much is free cannot be read", "look at /proc/meminfo")
     finding = f"{free / 1e6:.0f} MB free, a run takes about {need / 1e6:.0f} MB for each worker"
-    if free < need:
+    if free < need * (workers or 1):
         return DoctorLine(PROBLEM, "memory", finding, "close other programs, or take a machine with more memory")
-    if free < 2 * need:
+    if workers is None and free < 2 * need:
         return DoctorLine(WARNING, "memory", finding, "run with --workers 1, and close other programs")
     return DoctorLine(OK, "memory", finding)
 
 
-def check_disk(process: RuntimeFacts) -> Iterator[DoctorLine]:
-    """Check the free space of the working directory, and that it is writable."""
+def check_disk(process: RuntimeFacts, output: Path | None) -> Iterator[DoctorLine]:
+    """Check the free space where the run writes, and that it may write there: into -o, which it makes, or here."""
+    folder = process.folder if output is None else process.folder / output
+    if output is not None:
+        folder = next((path for path in (folder, *folder.parents) if path.is_dir()), folder)
     try:
-        free = shutil.disk_usage(process.folder).free
+        free = shutil.disk_usage(folder).free
     except OSError as error:
-        yield DoctorLine(PROBLEM, "disk", f"{process.folder}: {error.strerror}", "go to a folder that exists")
+        yield DoctorLine(PROBLEM, "disk", f"{folder}: {error.strerror}", "go to a folder that exists")
         return
     level = PROBLEM if free < MIN_DISK_BYTES else WARNING if free < LOW_DISK_BYTES else OK
     fix = "" if level == OK else "make room, or write elsewhere with -o"
-    yield DoctorLine(level, "disk", f"{free / 1e9:.1f} GB free in {process.folder}", fix)
+    yield DoctorLine(level, "disk", f"{free / 1e9:.1f} GB free in {folder}", fix)
+    name = "the working directory" if output is None else str(folder)
     try:
-        with tempfile.TemporaryFile(dir=process.folder):
-            yield DoctorLine(OK, "folder", "the working directory is writable")
+        with tempfile.TemporaryFile(dir=folder):
+            yield DoctorLine(OK, "folder", f"{name} is writable")
     except OSError as error:
-        yield DoctorLine(
-            WARNING, "folder", f"the working directory is not writable ({error.strerror})", "give a folder with -o"
-        )
+        level, fix = (WARNING, "give a folder with -o") if output is None else (PROBLEM, "give another with -o")
+        yield DoctorLine(level, "folder", f"{name} is not writable ({error.strerror})", fix)
 
 
 def check_cache() -> DoctorLine:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
 
 from edge_runtime.images.limits import MAX_PIXELS, MAX_SECONDS
 from edge_runtime.system.command import Parser, to_number, to_path, to_positive
-from edge_runtime.system.versions import find_own_version
+from edge_runtime.system.command.common_options import add_common_options
 
 PROGRAM = "edge-seg"
 ENGINES = ("auto", "litert", "gpu", "openvino", "tflite-runtime")
-
-
-class Version(argparse.Action):
-    """Looks up the version only when it is asked for: --help need not wait for that."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        """Print the version and exit."""
-        print(parser.prog, find_own_version())
-        parser.exit()
 
 
 KINDS = ("png", "seg", "sc", "nifti")
@@ -66,7 +56,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threshold", type=float, metavar="T", help="instead of the contract's, between 0 and 1")
     parser.add_argument("--recursive", action="store_true", help="the folders in a folder too")
     parser.add_argument("--probability", action="store_true", help="write 16-bit probability maps too")
-    parser.add_argument("--no-overlay", action="store_true", help="write no overlays")
+    parser.add_argument(
+        "--overlay",
+        choices=("jpeg", "png", "none"),
+        default="jpeg",
+        help="jpeg (default): of quality 90; png: without loss, four times as large and ten times as slow; none",
+    )
+    parser.add_argument("--no-overlay", action="store_const", const="none", dest="overlay", help="as --overlay none")
     parser.add_argument("--no-gallery", action="store_true", help="write no index.html")
     parser.add_argument("--force", action="store_true", help="do all again, also in a folder that holds other files")
     parser.add_argument(
@@ -142,5 +138,5 @@ def make_parser() -> argparse.ArgumentParser:
         help="print run.json, or the output of --list, --info, --selftest or --doctor, as JSON",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    parser.add_argument("--version", action=Version, nargs=0, help="show the version and exit")
+    add_common_options(parser)
     return parser

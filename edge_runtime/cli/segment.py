@@ -17,6 +17,8 @@ from .options import PROGRAM
 from .table import to_table
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from edge_runtime.contract.fields import Contract
     from edge_runtime.folder.inputs import Found
     from edge_runtime.folder.outputs import Options
@@ -27,8 +29,12 @@ if TYPE_CHECKING:
 EXIT_SOME_FAILED = 3
 
 
-def segment_images(args: argparse.Namespace, found: Found, out: Path) -> int:
-    """Segment the images that were found into OUT, and print the table or run.json."""
+def segment_images(args: argparse.Namespace, found: Found, out: Path, first: Popen[bytes] | None) -> int:
+    """Segment the images that were found into OUT, and print the table or run.json.
+
+    first: a child process from `start_process`.
+    """
+    from edge_runtime.folder.gallery.originals import add_originals
     from edge_runtime.folder.inputs import require_images
     from edge_runtime.folder.records.results_csv import RESULTS, read_rows
     from edge_runtime.folder.run import run_folder, write_summary
@@ -40,7 +46,7 @@ def segment_images(args: argparse.Namespace, found: Found, out: Path) -> int:
     verdict = choose_engine(args, len(inputs))
     options = make_options(args, verdict.workers)
     bar = ProgressBar(PROGRAM, len(inputs), args.quiet)
-    with closing(make_pool(args, verdict, options)) as pool:
+    with closing(make_pool(args, verdict, options, first)) as pool:
         warn_assumed(pool.contract)
         try:
             counts = run_folder(inputs, out, pool, options, bar.update)
@@ -49,7 +55,7 @@ def segment_images(args: argparse.Namespace, found: Found, out: Path) -> int:
     facts = describe_run(args, pool.contract, pool.facts, counts, time.monotonic() - started)
     facts["flags"] = count_flags(read_rows(out / RESULTS))
     facts["unreadable"] = [error.what for error in found.unreadable]
-    write_summary(out, facts, read_rows(out / RESULTS), options)
+    write_summary(out, facts, add_originals(read_rows(out / RESULTS), inputs, out), options)
     if args.json and not args.quiet:
         print_output(json.dumps(facts, indent=1))
     elif not args.quiet:
@@ -74,7 +80,7 @@ def make_options(args: argparse.Namespace, workers: int) -> Options:
 
     return Options(
         probability=args.probability,
-        overlay=not args.no_overlay,
+        overlay=args.overlay,
         gallery=not args.no_gallery,
         workers=workers,
         force=args.force,
@@ -100,28 +106,38 @@ def choose_engine(args: argparse.Namespace, count: int) -> EngineVerdict:
 
 
 def make_pool(
-    args: argparse.Namespace, verdict: EngineVerdict, options: Options, beat: Callable[[], None] = lambda: None
+    args: argparse.Namespace,
+    verdict: EngineVerdict,
+    options: Options,
+    first: Popen[bytes] | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> ThreadPool | ProcessPool:
     """Return a pool on the verdict's engine or, where that fails, on the next best one.
 
-    beat: called at least once a second while child processes segment.
+    first: the first child process, if one was started already. beat: called at least once a second while child
+    processes segment.
     """
     from edge_runtime.inference.engine_verdict import load_best
 
-    pool, verdict = load_best(verdict, lambda engine, threads: start_pool(args, engine, threads, options, beat))
+    pool, verdict = load_best(verdict, lambda engine, threads: start_pool(args, engine, threads, options, first, beat))
     pool.facts = {**pool.facts, "reason": verdict.why, "workers": verdict.workers}
     return pool
 
 
 def start_pool(
-    args: argparse.Namespace, engine: str, threads: int, options: Options, beat: Callable[[], None]
+    args: argparse.Namespace,
+    engine: str,
+    threads: int,
+    options: Options,
+    first: Popen[bytes] | None,
+    beat: Callable[[], None],
 ) -> ThreadPool | ProcessPool:
     """Return a pool of child processes, with --no-isolation one of threads."""
     if args.isolation:
         from edge_runtime.folder.pools.child_process import SessionOptions
         from edge_runtime.folder.pools.processes import ProcessPool
 
-        return ProcessPool(SessionOptions(args.model, engine, threads, args.threshold), options, beat)
+        return ProcessPool(SessionOptions(args.model, engine, threads, args.threshold), options, beat, first)
     from edge_runtime.system.needs import check_libraries, try_to_load
 
     try_to_load(args.model, engine, threads)

@@ -35,6 +35,8 @@ from .segment import EXIT_SOME_FAILED, choose_engine, make_options, make_pool, w
 from .series_list import warn_assumed_wish
 
 if TYPE_CHECKING:
+    from subprocess import Popen
+
     from edge_runtime.contract.fields import Contract
     from edge_runtime.hospital.find_series import Listing
 
@@ -45,8 +47,11 @@ NEEDS = {"seg": ("highdicom", "dicom"), "sc": ("highdicom", "dicom"), "nifti": (
 SERIES_HEAD = f"{'series':<14} {'verdict':<8} {'reason':<12} {'slices':>6} {'lesions':>7} {'mL':>8}  flags"
 
 
-def segment_series(args: argparse.Namespace, found: Found) -> int:
-    """Segment the series that the model was made for, and images beside them; return 3 where one failed or none is."""
+def segment_series(args: argparse.Namespace, found: Found, first: Popen[bytes] | None) -> int:
+    """Segment the series that the model was made for, and images beside them; return 3 where one failed or none is.
+
+    first: as of `segment_images`.
+    """
     from edge_runtime.contract.tail import read_contract
     from edge_runtime.models import DEFAULT
 
@@ -70,11 +75,11 @@ def segment_series(args: argparse.Namespace, found: Found) -> int:
     inputs = (*images, *(Input(item.path, item.file, item.source) for series in planned for item in series.slices))
     verdict = choose_engine(args, len(inputs))
     if args.write is not None and "png" not in args.write:
-        args.no_overlay = args.no_gallery = True
+        args.overlay, args.no_gallery = "none", True
     options = make_options(args, verdict.workers)
     bar = ProgressBar(PROGRAM, len(inputs), args.quiet)
     rows: list[dict[str, str]] = []
-    with closing(make_pool(args, verdict, options)) as pool:
+    with closing(make_pool(args, verdict, options, first)) as pool:
         warn_assumed(pool.contract)
         make_output(out, args.force)
         keep_salt(salt, out / SALT)

@@ -26,43 +26,36 @@ def show_selftest(args: argparse.Namespace) -> int:
 
 
 def show_doctor(args: argparse.Namespace) -> int:
-    """Print a page on this machine; return 1 where a line is a problem."""
-    from edge_runtime.checks.doctor import examine_machine, to_fields, to_text
+    """Print a page on this machine for the run that the other options are of; return 1 where a line is a problem."""
+    from edge_runtime.checks.doctor import RunNeeds, examine_machine, to_fields, to_text
 
-    lines = examine_machine(args.model)
+    lines = examine_machine(RunNeeds(args.model, args.engine, args.workers, args.output))
     print_output(json.dumps(to_fields(lines), indent=1) if args.json else to_text(lines))
     return int(any(line.level == "problem" for line in lines))
 
 
 def show_info(args: argparse.Namespace) -> int:
-    """Print the model's contract, and what was measured of its engines here."""
+    """Print eight lines on the model, with --json its contract; after --retune the trials of the engines too."""
     from dataclasses import asdict
 
     from edge_runtime.checks.choose import measure_engines
-    from edge_runtime.contract.fields import FORMAT_1
     from edge_runtime.contract.json_text import to_json
     from edge_runtime.contract.tail import read_contract
     from edge_runtime.inference.engine_verdict import read_verdict, to_lines
     from edge_runtime.models import DEFAULT
 
+    from .info import describe_contract
+
     path = args.model or DEFAULT
     contract = read_contract(path, verify=True)
-    fields = json.loads(to_json(contract))
     sha256 = contract.model.sha256
     verdict = measure_engines(path, sha256) if args.retune else read_verdict(sha256)
     if args.json:
+        fields = json.loads(to_json(contract))
         print_output(json.dumps({**fields, "engine": asdict(verdict)} if verdict else fields, indent=1))
         return 0
-    lines = [f"file: {path}"]
-    for key, value in fields.items():
-        inner = value.items() if isinstance(value, dict) else [("", value)]
-        for name, item in inner:
-            lines.append(f"{key}{'.' if name else ''}{name}: {item if isinstance(item, str) else json.dumps(item)}")
-    if contract.format == FORMAT_1:
-        rules = contract.input.intensity
-        lines.append(f"input.intensity: {rules.images} for images, {rules.series} for series ({FORMAT_1} does not say)")
-    if contract.output.activation == "softmax":
-        lines.append("mask: the largest class decides; the threshold is not used")
-    lines += to_lines(verdict) if verdict else ["engine: not measured here; edge-seg --retune does"]
+    lines = describe_contract(path, contract, verdict)
+    if args.retune and verdict:
+        lines += to_lines(verdict)
     print_output("\n".join(printable(line) for line in lines))
     return 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_runtime.errors import printable
 from edge_runtime.folder.records.probabilities import format_highest, format_lead
-from edge_runtime.folder.records.run_json import LARGEST_CLASS
+from edge_runtime.folder.records.run_json import EMBEDDED_LIMITS, LARGEST_CLASS
 
 SHOWN = 20  # rows of the table on stdout; all of them are in results.csv
 
@@ -37,6 +37,8 @@ def to_table(rows: Iterable[Mapping[str, str]], facts: dict[str, Any], out: Path
         lines.append(f"… and {counts['ok'] - SHOWN} more in {out / 'results.csv'}")
     if facts["flags"]:
         lines.append("flagged: " + ", ".join(f"{number} {flag}" for flag, number in facts["flags"].items()))
+    if "empty" in facts["flags"] and not facts["model"]["path"]:
+        lines.append(f"note: {EMBEDDED_LIMITS}")
     kept = f", {counts['kept']} of them kept from an earlier run" if counts["kept"] else ""
     speed = f"{facts['images_per_second']:g} images a second"
     lines.append(f"{counts['ok']} segmented{kept}, {counts['failed']} failed; {speed}")

@@ -44,7 +44,7 @@ def watch(args: argparse.Namespace) -> int:
     service = Service(
         Watched(inbox, out, args.recursive, args.settle),
         options,
-        lambda beat: make_pool(args, verdict, options, beat),
+        lambda beat: make_pool(args, verdict, options, beat=beat),
         describe,
         partial(print_error, PROGRAM),
         partial(print_message, PROGRAM),

@@ -277,15 +277,15 @@ class Contract:
     input: InputSpec
     output: OutputSpec
     threshold: Threshold
-    recipe: str
-    calibration: Calibration | None
+    recipe: str  # how the weights were stored
+    calibration: Calibration | None  # of a full-integer model
     source: SourceModel
-    quality: Mapping[str, Any] | None
+    quality: Mapping[str, Any] | None  # n, split and further figures
     intended_use: str
-    allowed: tuple[str, ...]
+    allowed: tuple[str, ...]  # findings of the audit
     format: str = FORMAT
-    digest: str = UNSTAMPED
-    classes: ClassSpec | None = None
+    digest: str = UNSTAMPED  # of all other fields
+    classes: ClassSpec | None = None  # where the model also classifies the image
     triage: FlagLimits | None = None
     golden: GoldenFacts | None = None  # filled in by `stamp_contract`
     acquisition: Acquisition | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from .others import count_others, describe_others, find_kind
 
 if TYPE_CHECKING:
     from edge_runtime.hospital.pixels.slice_source import SliceSource
+
+NUMBER_OR_CHARACTER = re.compile(r"\d+|\D", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def name_mask(file: str) -> str:
 
 
 def find_inputs(given: Sequence[Path], recursive: bool, out: Path) -> Found:
-    """List the images of files and folders, folders in file name order, leaving out what lies in `out`.
+    """List the images of files and folders, folders in natural order of names, leaving out what lies in `out`.
 
     A named file is read whatever its suffix; of a folder, those with an image's suffix. With several inputs, the names
     of a folder's files begin with the folder's.
@@ -106,8 +109,14 @@ def require_images(found: Found, given: Sequence[Path], recursive: bool) -> Foun
     return found
 
 
+def natural_key(name: str) -> tuple[tuple[tuple[str, int], ...], str]:
+    """Return a key by which names stand as people count: scan104 before scan1003. Names without digits as before."""
+    parts = NUMBER_OR_CHARACTER.findall(name)
+    return tuple(("0", int(part)) if part.isdecimal() else (part, -1) for part in parts), name
+
+
 def list_folder(folder: Path, recursive: bool, out: Path) -> FolderContent:
-    """List a folder, in file name order; symbolic links to folders are not followed, hidden names are left out.
+    """List a folder, in natural file name order; symbolic links to folders are not followed, hidden names are left out.
 
     Where a folder holds the results of a run, no folder in it is entered: its masks are no images to segment.
     Raises: EdgeSegError if the folder itself cannot be listed.
@@ -127,11 +136,12 @@ def list_folder(folder: Path, recursive: bool, out: Path) -> FolderContent:
     own_results = recursive and os.path.isfile(folder / JOURNAL)  # noqa: PTH113 - unlike Path's, it never raises
     results += [folder] if own_results else []
     for top, folders, files in os.walk(folder, onerror=report):
-        inner = sorted(name for name in folders if not name.startswith(".")) if recursive and not own_results else []
+        inner = [name for name in folders if not name.startswith(".")] if recursive and not own_results else []
+        inner.sort(key=natural_key)
         inner = [name for name in inner if os.path.realpath(Path(top) / name) != avoided]
         results += (Path(top, name) for name in inner if os.path.isfile(Path(top, name, JOURNAL)))  # noqa: PTH113
         folders[:] = [name for name in inner if Path(top, name) not in results]
-        for name in sorted(files):
+        for name in sorted(files, key=natural_key):
             path = Path(top) / name
             if not name.startswith("."):
                 if path.suffix.lower() in SUFFIXES:

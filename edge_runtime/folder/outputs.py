@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from edge_runtime.errors import OutputError
 from edge_runtime.images.limits import MAX_PIXELS, MAX_SECONDS
@@ -13,13 +14,15 @@ from edge_runtime.system.files import NAME_ERRORS, ObstacleError, remove_inside
 
 from .inputs import Input
 
+OverlayKind = Literal["jpeg", "png", "none"]
+
 
 @dataclass(frozen=True)
 class Options:
     """What a run writes for each image, how many images at a time, and what one image may cost."""
 
     probability: bool = False
-    overlay: bool = True
+    overlay: OverlayKind = "jpeg"
     gallery: bool = True
     workers: int = 1
     force: bool = False
@@ -30,12 +33,29 @@ class Options:
 
 def name_sprite(name: str) -> str:
     """Return the path of an image's gallery picture in OUT, `name` being its mask's."""
-    return f"gallery/{name.removesuffix('.png')}.jpg"  # no longer than the mask's: names may have 255 bytes
+    return f"gallery/{name_jpeg(name)}"
+
+
+def name_overlay(name: str, kind: OverlayKind) -> str:
+    """Return the path of an image's overlay in OUT, `name` being its mask's."""
+    return f"overlays/{name_jpeg(name) if kind == 'jpeg' else name}"
+
+
+def name_jpeg(name: str) -> str:
+    """Return the name of a JPEG file that belongs to a mask."""
+    return f"{name.removesuffix('.png')}.jpg"  # no longer than the mask's: names may have 255 bytes
 
 
 def list_outputs(name: str) -> tuple[str, ...]:
     """Return the paths in OUT of all that may be written for an image, `name` being its mask's."""
-    return f"masks/{name}", f"probability/{name}", f"overlays/{name}", name_sprite(name)
+    overlays = name_overlay(name, "jpeg"), name_overlay(name, "png")
+    return f"masks/{name}", f"probability/{name}", *overlays, name_sprite(name)
+
+
+def find_overlay(out: Path, name: str) -> str:
+    """Return the path in OUT of the overlay that stands there, `name` being its mask's; "" where there is none."""
+    paths = name_overlay(name, "jpeg"), name_overlay(name, "png")
+    return next((path for path in paths if os.path.isfile(out / path)), "")  # noqa: PTH113 - unlike Path's, it never raises
 
 
 def find_obstacle(out: Path, name: str) -> str | None:
@@ -54,7 +74,7 @@ def discard_outputs(out: Path, item: Input, keep: Collection[str]) -> None:
     for name in list_outputs(item.name):
         path = out / name
         try:
-            if name not in keep:
+            if name not in keep and os.path.lexists(path):
                 remove_inside(path, out)
         except (IsADirectoryError, ObstacleError):
             pass  # it is no output, but stands in the way of one

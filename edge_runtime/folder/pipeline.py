@@ -40,16 +40,18 @@ from edge_runtime.inference.postprocess import measure_mask
 from edge_runtime.inference.session import Result, Session
 from edge_runtime.system.files import NAME_ERRORS, ObstacleError, write_file
 from edge_runtime.system.needs import name_limit
+from edge_runtime.system.process import keep_freed_memory
 from edge_runtime.system.versions import find_own_version
 
 from .inputs import Input
-from .outputs import Options, discard_outputs, name_sprite
+from .outputs import Options, discard_outputs, name_overlay, name_sprite
 
 if TYPE_CHECKING:
     from edge_runtime.hospital.pixels.read_slice import SliceReader
     from edge_runtime.hospital.pixels.slice_source import SliceSource
 
 AIR = "air"  # the flag of a slice of a series that holds nothing
+OVERLAY_QUALITY = 90
 OBSTACLE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 
 
@@ -100,6 +102,7 @@ class ImageProcessor:
         options: Options,
         earlier: Mapping[str, JournalEntry],
     ) -> None:
+        keep_freed_memory()
         self.out, self.options, self.earlier = out, options, earlier
         self.load, self.sessions = load, threading.local()
         self.unused = [session]
@@ -226,11 +229,13 @@ class ImageProcessor:
         files = {f"masks/{item.name}": encode_mask(labels if several else (labels > 0) * np.uint8(255))}
         if self.options.probability:
             files[f"probability/{item.name}"] = encode_png(np.rint(lesion * 65535).astype(np.uint16))
-        if self.options.overlay or self.options.gallery:
+        kind = self.options.overlay
+        if kind != "none" or self.options.gallery:
             picture = to_picture(image)
-            if self.options.overlay:
+            if kind != "none":
                 overlay = draw_overlay(picture, result.labels, self.colours)
-                files[f"overlays/{item.name}"] = encode_png(overlay)
+                encoded = encode_png(overlay) if kind == "png" else encode_jpeg(overlay, OVERLAY_QUALITY, sharp=True)
+                files[name_overlay(item.name, kind)] = encoded
             if self.options.gallery:
                 plain = picture[:, :, 0] if image.ndim == 2 else picture  # grey: a third of the work to shrink
                 files[name_sprite(item.name)] = encode_jpeg(draw_sprite(plain, result.labels, self.colours))

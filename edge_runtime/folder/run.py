@@ -165,7 +165,7 @@ def check_masks(out: Path) -> None:
 def write_summary(out: Path, facts: dict[str, Any], rows: Iterable[ResultRow], options: Options) -> None:
     """Write run.json, and index.html with these rows unless there is to be none."""
     if options.gallery:
-        write_gallery(out / "index.html", [to_page_row(row, options) for row in rows], describe_page(facts))
+        write_gallery(out / "index.html", [to_page_row(row, out) for row in rows], describe_page(facts))
     write_file(out / "run.json", (json.dumps(facts, indent=1) + "\n").encode())
 
 

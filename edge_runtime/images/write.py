@@ -24,9 +24,15 @@ def encode_mask(mask: Image) -> bytes:
     return encode("PNG", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1, *runs, *no_filter])
 
 
-def encode_jpeg(pixels: Image, quality: int = 85) -> bytes:
-    """Return the JPEG file of (H, W) or (H, W, 3) RGB uint8 pixels."""
-    return encode("JPEG", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+def encode_jpeg(pixels: Image, quality: int = 85, sharp: bool = False) -> bytes:
+    """Return the JPEG file of (H, W) or (H, W, 3) RGB uint8 pixels.
+
+    sharp: colours in the full resolution (4:4:4), so that thin coloured outlines stay thin.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if sharp and hasattr(cv2, "IMWRITE_JPEG_SAMPLING_FACTOR"):  # not before OpenCV 4.7
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return encode("JPEG", pixels, options)
 
 
 def encode(kind: str, pixels: Image, options: list[int]) -> bytes:

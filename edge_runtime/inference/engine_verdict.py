@@ -125,15 +125,15 @@ def keep_verdict(sha256: str, verdict: EngineVerdict) -> None:
 
 
 def to_lines(verdict: EngineVerdict) -> list[str]:
-    """Return a verdict as lines of text."""
-    lines = [f"engine: {verdict.engine}, {verdict.threads} threads, {verdict.workers} workers: {verdict.why}"]
+    """Return the trials of a verdict as lines of text."""
+    lines = []
     for trial in verdict.table:
         setting = f"{trial.engine} {trial.workers} x {trial.threads} threads"
         figures = (
             f"{trial.images_per_second:g} images a second, {trial.peak_rss_bytes / 1e6:.0f} MB, "
             f"agreement {trial.agreement:.2%}"
         )
-        lines.append(f"engine.tried: {setting}: {f'out: {trial.why_not}' if trial.why_not else figures}")
+        lines.append(f"tried      {setting}: {f'out: {trial.why_not}' if trial.why_not else figures}")
     return lines
 
 

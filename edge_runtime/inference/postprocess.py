@@ -111,17 +111,17 @@ def measure_mask(labels: Labels, probability: Probability, count: int, lead: Lea
 
     lead: of a softmax, from `find_lead`.
     """
-    lesion = labels > 0
-    pixels = int(np.count_nonzero(lesion))
-    components = int(cv2.connectedComponents(lesion.astype(np.uint8), connectivity=8)[0]) - 1
-    edge = np.concatenate([lesion[0], lesion[-1], lesion[:, 0], lesion[:, -1]])
-    flags = [name for name, met in (("empty", pixels == 0), ("border", bool(edge.any()))) if met]
+    left, top, width, height = cv2.boundingRect(labels)
+    part = np.ascontiguousarray(labels[top : top + height, left : left + width])  # all that is not background
+    pixels = int(np.count_nonzero(part))
+    reaches = (left == 0, top == 0, left + width == labels.shape[1], top + height == labels.shape[0])
+    flags = [name for name, met in (("empty", pixels == 0), ("border", pixels > 0 and any(reaches))) if met]
     return Measurements(
         lesion_pixels=pixels,
-        lesion_fraction=pixels / lesion.size,
-        components=components,
+        lesion_fraction=pixels / labels.size,
+        components=int(cv2.connectedComponents(part, connectivity=8)[0]) - 1 if pixels else 0,
         max_probability=float(probability.max()),
         flags=tuple(flags),
-        label_pixels=tuple(int(np.count_nonzero(labels == k)) for k in range(1, count)),
+        label_pixels=tuple(int(np.count_nonzero(part == k)) for k in range(1, count)),
         lead=lead,
     )

@@ -30,11 +30,17 @@ def to_grey(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return image @ np.array(LUMA, np.float32)
 
 
-def resize_area(image: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
+def resize_area(
+    image: npt.NDArray[np.float32], height: int, width: int, whole: bool = False
+) -> npt.NDArray[np.float32]:
     """Stretch to (height, width): area means along an axis that shrinks, linear along one that grows.
 
-    The axes are done one after the other because OpenCV's area mode averages only when both shrink.
+    The axes are done one after the other because OpenCV's area mode averages only when both shrink. whole: all values
+    are whole numbers below 65536, so that a mean of 4 to 256 of them is exact whichever way: one step is ten times as
+    fast.
     """
+    if whole and any(image.shape[:2] == (height << k, width << k) for k in range(1, 5)):
+        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.float32)
     for axis, side in ((0, height), (1, width)):
         if image.shape[axis] == side:
             continue
@@ -139,7 +145,8 @@ def to_pixels(image: Image, height: int, width: int, colour: str, levels: Levels
     pixels = to_channels(image, colour)
     if levels.clip:  # before the resize, which would spread a bright value over its neighbours
         pixels = np.clip(pixels, levels.low, levels.low + 255.0 / levels.factor if levels.factor else levels.low)
-    pixels = resize_area(pixels, height, width)
+    whole = not levels.clip and not (colour == "grey" and image.ndim == 3)  # a luma is no whole number
+    pixels = resize_area(pixels, height, width, whole)
     if levels.low:
         pixels = pixels - np.float32(levels.low)
     pixels = pixels * np.float32(levels.factor)

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from edge_runtime.contract.fields import Contract
 from edge_runtime.contract.tail import read_contract
-from edge_runtime.errors import ContractError, ImageError, UsageError
-from edge_runtime.images.arrays import Image, Labels
+from edge_runtime.errors import ContractError, UsageError
+from edge_runtime.images.arrays import Image
 from edge_runtime.inference.engines.registry import Engine, load_engine
 from edge_runtime.models import DEFAULT
 
 from .engine_verdict import load_best, read_verdict
-from .postprocess import Lead, Probability, find_lead, to_class, to_labels, to_probability
+from .given_image import take_image
+from .postprocess import find_lead, to_class, to_labels, to_probability
 from .preprocess import Tensor, to_model_input
+from .result import Result as Result
 
 STAGES = ("preprocess_ms", "infer_ms", "postprocess_ms")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One image's segmentation, at the image's own size; a volume's has the depth in front."""
-
-    mask: npt.NDArray[np.bool_]  # (H, W): lesion of any label
-    probability: Probability  # (H, W) float32 in [0, 1]: of any lesion
-    labels: Labels  # (H, W) uint8: 0 background, from 1 on the contract's lesions
-    engine: str
-    timings: Mapping[str, float]  # preprocess_ms, infer_ms, postprocess_ms
-    class_name: str | None = None  # of the whole image, where the model has such an output
-    class_probability: float | None = None
-    lead: Lead | None = None  # of a softmax: what decides whether the mask is empty
 
 
 class Session:
@@ -45,6 +28,16 @@ class Session:
     def __init__(self, contract: Contract, engine: Engine, threshold: float | None = None) -> None:
         self.contract, self.engine = contract, engine
         self.threshold = contract.threshold.value if threshold is None else threshold
+
+    def __repr__(self) -> str:
+        """Say which model, what it takes, its engine, and the threshold where one decides."""
+        facts, spec = self.contract.model, self.contract.input
+        size = " × ".join(map(str, (*filter(None, (spec.depth,)), *spec.size)))
+        softmax = self.contract.output.activation == "softmax"
+        decides = "the most probable label" if softmax else f"threshold {self.threshold:g}"
+        threads = f"{self.engine.threads} thread" + "s" * (self.engine.threads != 1)
+        model = f"{facts.id} {facts.version}, {spec.colour} {size}"
+        return f"<Session {model}, {decides}, {self.engine.name} with {threads}>"
 
     @classmethod
     def load(
@@ -70,18 +63,16 @@ class Session:
         found = load_best(kept, lambda name, _: load_checked(path, contract, name, threads))
         return cls(contract, found[0], threshold)
 
-    def segment(self, image: Image) -> Result:
-        """Segment an image, (H, W) grey or (H, W, 3) RGB, or a volume of these, (D, H, W) or (D, H, W, 3).
+    def segment(self, image: Image | str | Path) -> Result:
+        """Segment an image: its file, or an array (H, W) grey or (H, W, 3) RGB, uint8 or uint16.
 
-        uint8 or uint16. Whether it is a volume, and of how many slices, is in the contract.
-        Raises: ImageError if it is no such array; ModelError if the model's output is not a probability everywhere;
-        EngineError if inference fails.
+        A model of volumes takes an array of slices, (D, H, W) or (D, H, W, 3); whether it does, and how many, is in the
+        contract.
+        Raises: ImageError if the file cannot be read or the array is no image, with what would make one of it;
+        ModelError if the model's output is not a probability everywhere; EngineError if inference fails.
         """
         contract, depth = self.contract, self.contract.input.depth
-        if depth is None:
-            check_image(image)
-        else:
-            check_volume(image, depth)
+        image = take_image(image, depth)
         started = time.perf_counter()
         tensor = self.preprocess(image)
         prepared = time.perf_counter()
@@ -96,30 +87,11 @@ class Session:
         done = time.perf_counter()
         spent = (prepared - started, inferred - prepared, done - inferred)
         timings = {stage: 1000 * seconds for stage, seconds in zip(STAGES, spent, strict=True)}
-        return Result(labels > 0, lesion, labels, self.engine.name, timings, name, sure, lead)
+        return Result(labels > 0, lesion, labels, self.engine.name, timings, name, sure, lead, contract.output.lesions)
 
     def preprocess(self, image: Image) -> Tensor:
         """Return the input tensor, as the contract defines it."""
         return to_model_input(image, self.contract.input)
-
-
-def check_volume(volume: Image, depth: int) -> None:
-    """Refuse an array that is no volume of so many slices."""
-    shaped = volume.ndim == 3 or (volume.ndim == 4 and volume.shape[3] == 3)
-    if not shaped or volume.size == 0 or volume.dtype not in (np.uint8, np.uint16):
-        found = f"{volume.dtype} of shape {volume.shape}"
-        raise ImageError("volume", found, f"this model takes ({depth}, H, W), or ({depth}, H, W, 3), uint8 or uint16")
-    if volume.shape[0] != depth:
-        why = f"it has {volume.shape[0]} slices, this model takes {depth}"
-        raise ImageError("volume", why, "take as many in their order, or pad it with slices of zeros")
-
-
-def check_image(image: Image) -> None:
-    """Refuse an array that `read_image` would not return: its values would be read on a wrong scale."""
-    shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
-    if not shaped or image.size == 0 or image.dtype not in (np.uint8, np.uint16):
-        found = f"{image.dtype} of shape {image.shape}"
-        raise ImageError("image", found, "give (H, W) or (H, W, 3) RGB, uint8 or uint16")
 
 
 def check_threshold(threshold: float, contract: Contract) -> None:

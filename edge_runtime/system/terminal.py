@@ -8,18 +8,32 @@ import time
 
 from edge_runtime.errors import OutputError, printable, printable_lines
 
+LOG_LEVELS = ("error", "info", "debug")  # from least to most
+_level = "info"
+
+
+def set_log_level(level: str) -> None:
+    """Set what this process prints to stderr: one of LOG_LEVELS."""
+    global _level
+    _level = level
+
+
+def is_logged(level: str) -> bool:
+    """Tell whether messages of a level are printed."""
+    return LOG_LEVELS.index(level) <= LOG_LEVELS.index(_level)
+
 
 class StatusLine:
     """Prints a line for each step that begins, and on a terminal one line of progress that is rewritten."""
 
     def __init__(self, program: str) -> None:
         self.program = program
-        self.shown = sys.stderr is not None and sys.stderr.isatty()
+        self.shown = is_logged("info") and sys.stderr is not None and sys.stderr.isatty()
 
     def print_line(self, text: str) -> None:
         """Print which step begins."""
         self.clear()
-        print(f"{self.program}: {printable(text)}", file=sys.stderr, flush=True)
+        print_message(self.program, text)
 
     def show(self, text: str) -> None:
         """Rewrite the line of progress."""
@@ -40,7 +54,7 @@ def print_error(program: str, error: object) -> None:
 
 def print_message(program: str, text: str) -> None:
     """Print what a command tells beside its output, one line whatever the names in it hold."""
-    if sys.stderr is not None:
+    if sys.stderr is not None and is_logged("info"):
         print(f"{program}: {printable(text)}", file=sys.stderr, flush=True)
 
 

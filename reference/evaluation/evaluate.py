@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import UsageError
 from edge_runtime.system.files import hash_file
-from edge_runtime.system.terminal import StatusLine
+from edge_runtime.system.terminal import StatusLine, print_message
 
 if TYPE_CHECKING:
     from reference.data.folders import Slice
@@ -106,6 +106,7 @@ def evaluate_model(args: argparse.Namespace) -> tuple[dict[str, Any], bytes | No
         thresholds, origin = [calibration["threshold"], *(args.thresholds or [])], "chosen on other patients"
     facts, picture = score_model(predict, slices, list(dict.fromkeys(thresholds)), args)
     facts.update(model=describe_model(args.model), threshold_from=origin, calibration=calibration)
+    facts["trained_on"] = describe_training(args.model, slices)
     if args.flip:
         facts["flip"] = check_flip(predict, slices, thresholds[0], make_counter(len(slices), "flip"))
     if args.stress:
@@ -216,6 +217,20 @@ def describe_data(slices: Sequence[Slice], labelled: bool) -> dict[str, Any]:
         "tumour_free": len(slices) - len(masked),
         "labelled": labelled,
     }
+
+
+def describe_training(model: Path, slices: Sequence[Slice]) -> dict[str, Any] | None:
+    """Return how many of the scored slices the net was trained on, with a line if any; None where that is not known."""
+    from reference.data.training_record import find_trained
+
+    from .report import format_trained
+
+    found = find_trained(model, slices)
+    if found is None:
+        return None
+    if found.slices:
+        print_message("reference", f"warning: {format_trained(found.slices, found.scored, str(found.record))}")
+    return {"slices": found.slices, "scored": found.scored, "record": found.record.name}
 
 
 def describe_model(path: Path) -> dict[str, Any]:

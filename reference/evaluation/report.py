@@ -32,7 +32,11 @@ Facts = Mapping[str, Any]
 def render_report(facts: Facts) -> list[Block]:
     """Return the page."""
     model = facts["model"]
-    blocks: list[Block] = [Heading(f"How well {model['file']} segments", 1), *render_data(facts)]
+    blocks: list[Block] = [
+        Heading(f"How well {model['file']} segments", 1),
+        *render_training(facts),
+        *render_data(facts),
+    ]
     blocks += render_scores(facts)
     for key, render_part in (
         ("calibration", render_calibration),
@@ -44,6 +48,20 @@ def render_report(facts: Facts) -> list[Block]:
         if facts.get(key):
             blocks += render_part(facts[key])
     return blocks
+
+
+def format_trained(slices: int, scored: int, record: str) -> str:
+    """Return what it means that slices which are scored were trained on."""
+    return (
+        f"{slices} of these {scored} slices were trained on ({record}): the scores are of what the net has seen. "
+        "For others give --patients MODEL.run/validation-patients.txt"
+    )
+
+
+def render_training(facts: Facts) -> list[Block]:
+    """Return a warning if slices were trained on; nothing of a page of an earlier version."""
+    found = facts.get("trained_on")
+    return [f"Warning: {format_trained(**found)}."] if found and found["slices"] else []
 
 
 def render_data(facts: Facts) -> list[Block]:

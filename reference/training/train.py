@@ -22,6 +22,7 @@ import tensorflow as tf
 from edge_runtime.errors import UsageError
 from edge_runtime.system.files import open_atomic, write_file
 from reference.data.folders import SPLITS, Slice, read_arrays, read_folder
+from reference.data.training_record import write_record
 from reference.evaluation.slice_scores import Scores
 from reference.nets.build import build_net
 from reference.nets.pretrained import load_weights
@@ -59,6 +60,7 @@ def train(
     model = build_start(recipe, begun=(run / "state.npz").is_file())
     check_run(run, recipe)
     write_split(run, recipe.split, validation, test)
+    write_record(run, training)
     held_out = "other patients" if recipe.split == "patient" else "any patient"
     print_status(
         f"{len(training)} slices to train on, {len(validation)} of {held_out} to validate on, {len(test)} to test"

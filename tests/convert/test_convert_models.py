@@ -71,6 +71,29 @@ def test_the_default_conversion(folder: Path, keras_net: Any, drq: Conversion) -
     assert "of static FP32" in drq.table
 
 
+def test_a_live_model_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keras_net: Any) -> None:
+    """A model in memory becomes a file named after it in the working directory, with Keras' own answers, unchanged."""
+    monkeypatch.chdir(tmp_path)
+    before = [weight.copy() for weight in keras_net.get_weights()]
+    done = convert_model(keras_net, "fp32", allow=SLOW)
+    name = keras_net.name
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.fp32.json", f"{name}.fp32.tflite"]
+    assert done.contract.model.id == name and read_contract(done.path, verify=True) == done.contract
+    image = draw(64, 64, 3)
+    answer = np.asarray(keras_net(image[None].astype(np.float32)))[0, :, :, 0]
+    np.testing.assert_allclose(Session.load(done.path, engine="litert").segment(image).probability, answer, atol=1e-4)
+    assert all((old == new).all() for old, new in zip(before, keras_net.get_weights(), strict=True))
+    with pytest.raises(OutputError, match="it exists already"):
+        convert_model(keras_net, "fp32", allow=SLOW)
+
+
+@pytest.mark.parametrize("model", [None, 3, [1], object()])
+def test_what_is_no_model_is_one_line(model: Any) -> None:
+    """What is neither a path nor a Keras model is refused by its type."""
+    with pytest.raises(UsageError, match=r"model: it is of type builtins.\w+; give a Keras model, or the path"):
+        convert_model(model)
+
+
 def test_the_result_tests_itself(drq: Conversion) -> None:
     """The file carries golden vectors that hold on the machine that made it, and what the device is to doubt."""
     assert run_selftest(drq.path).diverged is None

@@ -11,19 +11,19 @@ from pathlib import Path
 from urllib.parse import quote
 
 from edge_runtime.folder.inputs import name_mask
-from edge_runtime.folder.outputs import Options, name_sprite
+from edge_runtime.folder.outputs import find_overlay, name_sprite
 from edge_runtime.folder.records.journal import ResultRow
 from edge_runtime.system.files import write_file
 
 
-def to_page_row(row: ResultRow, options: Options) -> ResultRow:
-    """Return a row with the paths of its pictures in OUT."""
+def to_page_row(row: ResultRow, out: Path) -> ResultRow:
+    """Return a row with the paths of its pictures in OUT, where an earlier version or other options wrote some."""
     made, name = row["status"] == "ok", name_mask(row["file"])
     return {
         **row,
         "sprite": name_sprite(name) if made else "",
         "mask": f"masks/{name}" if made else "",
-        "overlay": f"overlays/{name}" if made and options.overlay else "",
+        "overlay": find_overlay(out, name) if made else "",
     }
 
 
@@ -40,9 +40,9 @@ FACTS = {  # key: label, in the order of the header; other facts follow under th
     "started": "Started",
     "version": "edge-seg",
 }
-NOTICES = ("intended_use", "warning")  # each shown as a line of its own
+NOTICES = ("intended_use", "warning", "limits")  # each shown as a line of its own
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-PATHS = ("sprite", "mask", "overlay")  # the columns that hold paths, which the page needs as URLs
+PATHS = ("sprite", "mask", "overlay", "original")  # the columns that hold paths, which the page needs as URLs
 
 
 def write_gallery(path: Path, rows: Sequence[Mapping[str, str]], facts: Mapping[str, object]) -> None:

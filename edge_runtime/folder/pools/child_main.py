@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,12 +28,14 @@ from edge_runtime.folder.inputs import Input
 from edge_runtime.folder.outputs import Options
 from edge_runtime.folder.records.journal import JOURNAL, Outcome, read_journal
 from edge_runtime.system.needs import check_libraries, describe_limits, describe_shortage, is_shortage, to_shortage
+from edge_runtime.system.process import end_with
 
 MEMORY_SHARE = 0.8  # of the machine's memory: the limit of a child unless another is given
 
 
 def main() -> None:
     """Process images until the parent closes the pipe, or is dead."""
+    end_with(int(sys.argv[1]))  # a child that hangs does not read that its pipe was closed
     for stop in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides
         signal.signal(stop, signal.SIG_IGN)
     answers = Answers(os.fdopen(os.dup(1), "wb", buffering=0))
@@ -44,13 +47,15 @@ def main() -> None:
 
 def serve(requests: IO[bytes], answers: Answers) -> None:
     """Load the model and queue images as they come."""
+    failure = import_libraries()
     first = requests.readline()
     if not first:
         return
     request = json.loads(first)
     options = Options(**request["options"])
     answers.limits = describe_limits(options.max_memory)
-    check_libraries()  # before what imports them, so that the error is one line
+    if failure is not None:
+        raise failure
     from edge_runtime.folder.pipeline import ImageProcessor, Pipeline, describe_session
     from edge_runtime.inference.session import Session
 
@@ -69,6 +74,20 @@ def serve(requests: IO[bytes], answers: Answers) -> None:
         image = json.loads(line)
         outcome = pipeline.submit(to_input(image))
         outcome.add_done_callback(partial(answers.send_outcome, image["n"]))
+
+
+def import_libraries() -> Exception | None:
+    """Import what every run needs, while the parent finds out what this one is; return the error, if any.
+
+    NumPy and OpenCV first, so that an error of theirs is one line. The engine is imported later: of several, only the
+    chosen one may end this process.
+    """
+    try:
+        check_libraries()
+        import_module("edge_runtime.folder.pipeline")
+    except Exception as error:
+        return error
+    return None
 
 
 def to_input(image: dict[str, Any]) -> Input:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import subprocess
@@ -15,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime import errors
-from edge_runtime.errors import EdgeSegError, EngineError
+from edge_runtime.errors import EngineError
 from edge_runtime.folder.inputs import Input
 from edge_runtime.folder.outputs import Options
 from edge_runtime.folder.records.journal import JournalEntry, Outcome
 from edge_runtime.system.needs import RAISE_LIMIT, SEE_DOCTOR, describe_limits
-from edge_runtime.system.process import describe_status, end_with_parent, module_command, package_environment
+from edge_runtime.system.process import describe_status
+
+from .start import start_process
 
 # Of a child until its model is loaded, or --max-seconds where that is more. Fifteen times what 100 MB of packages take
 # from a card of 10 MB/s; enough for packing weights (ended after 120 s) or a GPU's first shaders (90 s in a trial).
@@ -45,15 +46,18 @@ class ChildDied(Exception):
 class ChildProcess:
     """One process that segments one image at a time, with others pending in it."""
 
-    def __init__(self, session: SessionOptions, options: Options) -> None:
+    def __init__(
+        self, session: SessionOptions, options: Options, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        """process: from `start_process`, if one was started already; one that ended since is replaced."""
         self.session, self.options = session, replace(options, workers=1)
         self.output: tuple[Path, bool] | None = None  # OUT, and whether the child reads its journal
         self.suspects: deque[tuple[int, Input]] = deque()  # a child died of one of them: now one by one
-        self.start()
+        self.start(process if process and process.poll() is None else start_process())
 
-    def start(self) -> None:
-        """Start the process, whose imports take longer than what follows."""
-        self.process = start_process()
+    def start(self, process: subprocess.Popen[bytes]) -> None:
+        """Begin with a new process."""
+        self.process = process
         self.facts: Mapping[str, Any] | None = None  # until the model is loaded
         self.loads = False  # whether it was asked to
         self.pending: dict[int, Input] = {}  # submitted, without outcome; in order
@@ -163,7 +167,7 @@ class ChildProcess:
     def restart(self) -> None:
         """Start a new process in place of this one, and have it load the model."""
         self.kill()
-        self.start()
+        self.start(start_process())
         self.load()
 
     def describe_end(self) -> str:
@@ -180,24 +184,3 @@ class ChildProcess:
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
-
-
-def start_process() -> subprocess.Popen[bytes]:
-    """Return a process that waits for its session's options; it inherits stderr."""
-    pipe, environment = subprocess.PIPE, package_environment()
-    try:
-        command = module_command("edge_runtime.folder.pools.child_main")
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=pipe,
-            stdout=pipe,
-            bufsize=0,
-            preexec_fn=end_with_parent(),  # one that hangs does not read that its pipe was closed
-        )
-    except OSError as error:
-        raise EdgeSegError("a process for the images", error.strerror or str(error), "try --no-isolation") from None
-    if hasattr(fcntl, "F_SETPIPE_SZ") and process.stdin is not None:
-        with suppress(OSError):  # for all pending images, however long their names
-            fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, 1 << 20)
-    return process

@@ -10,6 +10,7 @@ goes on as before. Loading has a limit too: a child that exceeds it, also one th
 from __future__ import annotations
 
 import select
+import subprocess
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -31,26 +32,34 @@ MAX_PENDING = 4  # images of a child: one is being read, one segmented, one writ
 class ProcessPool:
     """Segments in child processes, which are replaced when they die."""
 
-    def __init__(self, session: SessionOptions, options: Options, beat: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        session: SessionOptions,
+        options: Options,
+        beat: Callable[[], None] = lambda: None,
+        first: subprocess.Popen[bytes] | None = None,
+    ) -> None:
         """Load the model in a child, then in the others.
 
+        first: the first child's process, from `start_process`, if it was started already.
         beat: called at least once a second while a model is loaded and during `process`; what it raises ends the pool.
         Raises: ModelError, ContractError, EngineError, UsageError, as Session.load does.
         """
         self.options, self.beat = options, beat
         self.children: list[ChildProcess] = []
         try:
-            self.children += (ChildProcess(session, options) for _ in range(options.workers))
+            self.children.append(ChildProcess(session, options, first))
+            self.children += (ChildProcess(session, options) for _ in range(options.workers - 1))
             self.contract = read_contract(session.path or DEFAULT, verify=True)
-            first, *others = self.children
-            first.load()
-            while first.facts is None:
+            leader, *others = self.children
+            leader.load()
+            while leader.facts is None:
                 self.beat()
-                if select.select([first], (), (), wait_seconds(first.deadline()))[0]:
-                    first.read_outcomes()
-                elif time.monotonic() >= first.deadline():
-                    raise first.give_up()
-            self.facts: Mapping[str, Any] = first.facts
+                if select.select([leader], (), (), wait_seconds(leader.deadline()))[0]:
+                    leader.read_outcomes()
+                elif time.monotonic() >= leader.deadline():
+                    raise leader.give_up()
+            self.facts: Mapping[str, Any] = leader.facts
             for child in others:  # the first has packed the weights that they all map
                 child.load()
         except BaseException:

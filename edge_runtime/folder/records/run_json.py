@@ -18,6 +18,7 @@ ASSUMED_INPUT = (
     "which values the model's input takes was assumed when it was converted; its masks may be wrong until it is "
     "converted with scale and offset, or checked with true masks"
 )
+EMBEDDED_LIMITS = "The embedded model misses faint gliomas: see its card, edge_runtime/models/MODEL_CARD.md."
 THRESHOLD, LARGEST_CLASS = "threshold", "largest class"  # what decides which pixels are a lesion
 
 
@@ -77,4 +78,5 @@ def describe_page(facts: dict[str, Any]) -> dict[str, Any]:
         "version": facts["versions"]["edge-seg"],
         "intended_use": facts["intended_use"],
         "warning": f"Warning: {ASSUMED_INPUT}." if facts["input_scale_from"] == "assumed" else "",
+        "limits": "" if facts["model"]["path"] else EMBEDDED_LIMITS,
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-from contextlib import suppress
 from pathlib import Path
 
 from ai_edge_litert.interpreter import Interpreter
@@ -23,16 +21,6 @@ def load(path: Path, threads: int) -> InterpreterEngine:
     return engine or load_plain(path, threads)
 
 
-def limit_heap_growth() -> None:
-    """Have glibc return large blocks to the system at once, so that images leave no holes in the heap.
-
-    It saves 6 MB beside a large model, and costs no time that could be measured. Source: mallopt(3), both thresholds.
-    """
-    with suppress(AttributeError, OSError):  # another C library
-        for option in (-1, -3):
-            ctypes.CDLL(None).mallopt(option, 128 * 1024)
-
-
 def load_plain(path: Path, threads: int) -> InterpreterEngine:
     """Load a model without the cache, for files that are used once. Raises: ModelError."""
     interpreter = make_interpreter(Interpreter, "litert", str(path), threads)
@@ -45,7 +33,6 @@ def load_mapped(path: Path, threads: int, release: str, weights: Path) -> Interp
     try:
         from .compiled_model import CompiledEngine
 
-        limit_heap_growth()
         return CompiledEngine("litert", release, threads, str(path), str(weights))
     except (ImportError, AttributeError, LookupError, TypeError, ValueError, RuntimeError, OSError, ModelError):
         return None  # its API is new and fails in many ways: the Interpreter, or its error, decides

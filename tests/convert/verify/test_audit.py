@@ -15,8 +15,9 @@ from convert.flatbuffer.read import Graph, Operation, Tensor, read_graph
 from convert.quantize.recipes import RECIPES
 from convert.source.answers import draw_images
 from convert.source.process import SourceFacts
-from convert.verify.audit import FINDINGS, audit_model, count_partitions, find_differences, find_size
+from convert.verify.audit import audit_model, count_partitions, find_differences, find_size
 from convert.verify.drawn_images import compare_outputs
+from edge_runtime.contract.findings import FINDINGS
 from edge_runtime.errors import ModelError
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,30 @@ def test_the_report_agrees_with_another_road(room: Room, command: Callable[..., 
         "masks",
         [],
     )
+    quality = read_quality(out)
+    assert (quality["n"], quality["split"]) == (COUNT, f"edge-convert --check {room.folder.name}/images")
+    assert quality["n_lesions"] == sum(bool(truth.any()) for truth, _, _ in rows)
+    assert {name: quality[name] for name in result} == pytest.approx(result, abs=1e-4)
+    assert quality["lesion_iou"] == pytest.approx(scores["iou_lesion"]["result"], abs=1e-4)
+
+
+def read_quality(model: Path) -> Any:
+    """The contract's quality, as an unzip tool reads it."""
+    with zipfile.ZipFile(model) as archive:
+        return json.loads(archive.read("contract.json"))["quality"]
+
+
+def test_a_stated_quality_stays(
+    room: Room, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A quality that the contract file states is kept, with a line; without masks nothing is claimed."""
+    toml = tmp_path / "c.toml"
+    toml.write_text('quality = {n = 9, split = "others", dice = 0.5}\n')
+    assert command(tmp_path / "a.tflite", "--contract", str(toml)) == 0
+    assert read_quality(tmp_path / "a.tflite") == {"n": 9, "split": "others", "dice": 0.5, "series": None}
+    assert f"quality stays as {toml} states it" in capsys.readouterr().err
+    assert command(tmp_path / "b.tflite", masks=False) == 0
+    assert read_quality(tmp_path / "b.tflite") is None
 
 
 def test_the_worst_are_ranked_and_drawn(room: Room, command: Callable[..., int], tmp_path: Path) -> None:

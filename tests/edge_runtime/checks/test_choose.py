@@ -269,7 +269,7 @@ def test_retune_measures_and_info_shows(
     assert "not measured here; edge-seg --retune" in capsys.readouterr().out
     assert main(["--retune"]) == 0
     shown = capsys.readouterr().out
-    assert "engine.tried: good 1 x 2 threads" in shown and "crash 1 x 2 threads: out: it crashed" in shown
+    assert "tried      good 1 x 2 threads" in shown and "crash 1 x 2 threads: out: it crashed" in shown
     assert main(["--info", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["engine"]["engine"] == "good"
     (kept,) = (cache / "engines").iterdir()

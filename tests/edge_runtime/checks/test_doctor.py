@@ -12,7 +12,7 @@ import pytest
 from planted import plant, plant_laptop, plant_pi4, plant_pi5, plant_vcgencmd
 
 from edge_runtime.checks import doctor
-from edge_runtime.checks.doctor import DoctorLine, RuntimeFacts, examine_machine, to_text, try_engine
+from edge_runtime.checks.doctor import DoctorLine, RunNeeds, RuntimeFacts, examine_machine, to_text, try_engine
 from edge_runtime.cli import main
 from edge_runtime.system.machine import Machine, Throttled, read_machine, read_throttled
 
@@ -168,13 +168,58 @@ def test_an_engine_that_brings_its_process_down(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_model_that_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The embedded model is verified, and the one given beside it."""
+    """The run's model is verified; the embedded one is no concern of a run with another."""
     bad = tmp_path / "bad.tflite"
     bad.write_bytes(b"\x1c\0\0\0TFL3")
     monkeypatch.setattr(doctor, "try_engine", lambda name: DoctorLine("ok", f"engine {name}", "usable, 1.0"))
-    lines = {x.what: x for x in examine_machine(bad, read_machine(plant_pi5(tmp_path)), process(tmp_path))}
-    assert lines["embedded model"].level == "ok" and "verified" in lines["embedded model"].finding
+    lines = {x.what: x for x in examine_machine(RunNeeds(bad), read_machine(plant_pi5(tmp_path)), process(tmp_path))}
     assert (lines["model"].level, lines["model"].finding) == ("problem", "it has no contract")
+    assert "embedded model" not in lines
+    plain = examined(tmp_path, monkeypatch)
+    assert plain["embedded model"].level == "ok" and "verified" in plain["embedded model"].finding
+
+
+ABSENT = DoctorLine("ok", "engine", "not installed", "pip install it")
+BROKEN = DoctorLine("warning", "engine", "there is no GPU here", "install its driver")
+USABLE = DoctorLine("ok", "engine", "usable, 1.0")
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "levels_found"),
+    [
+        ({"litert": USABLE, "gpu": BROKEN}, "auto", {}),  # no GPU, and none is asked for
+        ({"litert": USABLE, "gpu": BROKEN}, "gpu", {"engine gpu": "problem"}),
+        ({"litert": USABLE, "openvino": ABSENT}, "openvino", {"engine openvino": "problem"}),
+        ({"litert": BROKEN, "openvino": USABLE}, "auto", {}),
+        ({"litert": BROKEN, "openvino": USABLE}, "litert", {"engine litert": "problem"}),
+        (dict.fromkeys(("litert", "gpu"), BROKEN), "auto",
+         {"engine litert": "warning", "engine gpu": "warning", "engines": "problem"}),
+    ],
+)  # fmt: skip
+def test_only_the_runs_own_engine_matters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: dict[str, DoctorLine], asked: str, levels_found: Any
+) -> None:
+    """An engine that the run does not take is no warning; the one that it asks for is a problem with its fix."""
+    monkeypatch.setattr(
+        doctor, "try_engine", lambda name: dataclasses.replace(found.get(name, ABSENT), what=f"engine {name}")
+    )
+    lines = examine_machine(RunNeeds(engine=asked), read_machine(plant_pi5(tmp_path)), process(tmp_path))
+    assert {line.what: line.level for line in lines if line.level != "ok"} == levels_found
+    assert all(line.fix for line in lines if line.level != "ok")
+
+
+def test_memory_and_folder_of_the_runs_own_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --workers 1 memory for one will do; with -o that folder counts, made or not, and not this one."""
+    monkeypatch.setattr(doctor, "try_engine", lambda name: USABLE)
+    plant(plant_pi5(tmp_path), {"proc/meminfo": "MemTotal: 1000000 kB\nMemAvailable: 150000 kB\n"})
+
+    def level_of(what: str, needs: RunNeeds) -> str:
+        lines = examine_machine(needs, read_machine(tmp_path), process(tmp_path / "gone"))
+        return next(line.level for line in lines if line.what == what)
+
+    assert [level_of("memory", RunNeeds(workers=count)) for count in (None, 1, 2)] == ["warning", "ok", "problem"]
+    assert level_of("disk", RunNeeds()) == "problem"
+    assert level_of("folder", RunNeeds(output=tmp_path / "new" / "out")) == "ok"
 
 
 def test_an_empty_tree_is_unknown_not_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

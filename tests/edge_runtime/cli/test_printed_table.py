@@ -9,6 +9,7 @@ import pytest
 
 from edge_runtime.cli.table import to_table
 from edge_runtime.folder.records.run_json import describe_page
+from edge_runtime.models import DEFAULT
 
 FACTS: dict[str, Any] = {
     "counts": {"inputs": 1, "ok": 1, "failed": 0, "kept": 0},
@@ -52,8 +53,27 @@ def test_the_gallery_names_what_decides() -> None:
     """The header has the threshold, or that there is none."""
     facts = {
         **FACTS,
-        **{"model": {"id": "m", "version": "1", "sha256": "0"}, "engine": {"used": "litert"}, "threads": 1},
+        **{
+            "model": {"id": "m", "version": "1", "sha256": "0", "path": "m.tflite"},
+            "engine": {"used": "litert"},
+            "threads": 1,
+        },
         **{"started": "", "versions": {"edge-seg": "1"}, "intended_use": "", "input_scale_from": "told"},
     }
     assert describe_page(facts)["threshold"] == 0.5
     assert describe_page({**facts, "mask_rule": "largest class"})["threshold"] == "none: the largest class decides"
+
+
+def test_misses_of_the_embedded_model_are_explained() -> None:
+    """Where the embedded model found nothing in an image, a line says what it misses, in the gallery too."""
+    empty = {"flags": {"empty": 2}}
+    own = {"model": {"id": "m", "version": "1", "sha256": "0", "path": "m.tflite"}}
+    embedded = {"model": {**own["model"], "path": ""}}
+    line = "note: The embedded model misses faint gliomas: see its card, edge_runtime/models/MODEL_CARD.md."
+    for model, flags, shown in ((embedded, empty, True), (embedded, {}, False), (own, empty, False)):
+        assert (line in to_table([], {**FACTS, **model, **flags}, Path("out"), True).splitlines()) == shown
+    more = {"engine": {"used": "litert"}, "threads": 1, "started": "", "versions": {"edge-seg": "1"}}
+    facts = {**FACTS, **more, "intended_use": "", "input_scale_from": "told"}
+    assert [bool(describe_page({**facts, **model})["limits"]) for model in (embedded, own)] == [True, False]
+    card = DEFAULT.with_name("MODEL_CARD.md").read_text("utf-8")
+    assert "glioma" in card and DEFAULT.parent.parts[-2:] == ("edge_runtime", "models")

@@ -19,12 +19,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 import pytest
 from fakes import FakeEngine, echo, make_contract, make_session
 from malformed.png import make_bomb
 
 from edge_runtime.contract.fields import ClassSpec, Contract
 from edge_runtime.errors import EdgeSegError, EngineError, ModelError, OutputError
+from edge_runtime.folder.gallery.page import to_page_row
 from edge_runtime.folder.inputs import Input, find_inputs
 from edge_runtime.folder.outputs import Options
 from edge_runtime.folder.pools.threads import ThreadPool
@@ -46,7 +48,7 @@ def run(
     out: Path,
     load: Callable[[], Session] = make_session,
     recursive: bool = False,
-    **options: bool | int,
+    **options: bool | int | str,
 ) -> tuple[list[dict[str, str]], int]:
     inputs = folder if isinstance(folder, list) else [folder]
     settings = Options(**options)  # type: ignore[arg-type]
@@ -91,15 +93,42 @@ def without_times(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 def test_outputs_have_the_promised_names(folder: Path, tmp_path: Path) -> None:
     """A PNG keeps its name, any other gets .png appended; masks, overlays, results, and a gallery's pictures."""
     run(folder, tmp_path / "out", probability=True)
-    names = ["a.png", "b.jpg.png", "c.tif.png"]
-    pictures = {f"gallery/{name.removesuffix('.png')}.jpg" for name in names}
-    wanted = {f"{kind}/{name}" for kind in ("masks", "overlays", "probability") for name in names}
+    names = ["a", "b.jpg", "c.tif"]
+    wanted = {f"{kind}/{name}.png" for kind in ("masks", "probability") for name in names}
+    pictures = {f"{kind}/{name}.jpg" for kind in ("overlays", "gallery") for name in names}
     assert list_outputs(tmp_path / "out") == wanted | pictures | {"results.csv"}
+
+
+def test_overlays_of_another_kind_take_the_place_of_earlier_ones(folder: Path, tmp_path: Path) -> None:
+    """JPEG, PNG or none: what the last run was asked for is there, and nothing else; the gallery links it."""
+    out = tmp_path / "out"
+    for kind, names in (("png", ["a.png", "b.jpg.png", "c.tif.png"]), ("jpeg", ["a.jpg", "b.jpg.jpg", "c.tif.jpg"]),
+                        ("none", []), ("png", ["a.png", "b.jpg.png", "c.tif.png"])):  # fmt: skip
+        rows, kept = run(folder, out, overlay=kind)
+        assert kept == 0
+        assert sorted(path.name for path in out.glob("overlays/*")) == names
+        assert [to_page_row(row, out)["overlay"] for row in rows] == (
+            [f"overlays/{name}" for name in names] or [""] * 3
+        )
+
+
+def test_overlays_are_the_image_outside_and_the_contour_at_the_edge(folder: Path, tmp_path: Path) -> None:
+    """Read back: a PNG bit by bit, a JPEG as near as Pillow's of quality 90 without halved colours."""
+    run(folder, tmp_path / "png", overlay="png")
+    run(folder, tmp_path / "jpeg")
+    exact, close = (read_mask(tmp_path / path) for path in ("png/overlays/a.png", "jpeg/overlays/a.jpg"))
+    image, mask = read_mask(folder / "a.png"), read_mask(tmp_path / "png" / "masks" / "a.png") > 0
+    assert (exact[~mask] == image[~mask][:, None]).all() and (exact[mask] != image[mask][:, None]).any()
+    PIL.Image.fromarray(exact).save(tmp_path / "pillow.jpg", quality=90, subsampling=0)
+    wanted = np.abs(read_mask(tmp_path / "pillow.jpg").astype(int) - exact).mean()
+    assert np.abs(close.astype(int) - exact).mean() <= wanted * 1.02
+    with PIL.Image.open(tmp_path / "jpeg" / "overlays" / "a.jpg") as picture:
+        assert picture.format == "JPEG" and {sampling[1:3] for sampling in picture.layer} == {(1, 1)}
 
 
 def test_outputs_not_asked_for_are_not_written(folder: Path, tmp_path: Path) -> None:
     """Without overlays and gallery there are masks and results alone."""
-    run(folder, tmp_path / "out", overlay=False, gallery=False)
+    run(folder, tmp_path / "out", overlay="none", gallery=False)
     assert {name.split("/")[0] for name in list_outputs(tmp_path / "out")} == {"masks", "results.csv"}
 
 
@@ -133,7 +162,7 @@ def test_masks_are_the_sessions_masks(folder: Path, tmp_path: Path) -> None:
         assert (probability.dtype, probability.shape) == (np.uint16, mask.shape)
         assert probability.max() / 65535 == pytest.approx(float(row["max_probability"]), abs=1e-4)
         assert ((probability >= 32768) == (mask > 0)).mean() > 0.999
-        assert read_mask(tmp_path / "out" / "overlays" / name).shape == (*mask.shape, 3)
+        assert read_mask(tmp_path / "out" / "overlays" / f"{name.removesuffix('.png')}.jpg").shape == (*mask.shape, 3)
 
 
 def test_several_labels_have_columns_and_values_of_their_own(folder: Path, tmp_path: Path) -> None:
@@ -520,7 +549,7 @@ def test_only_what_is_missing_or_changed_is_done(folder: Path, tmp_path: Path, d
     assert redone() == []
     (out / "masks" / "b.jpg.png").unlink()
     assert redone() == ["b.jpg.png"]
-    (out / "overlays" / "a.png").write_bytes(b"cut")
+    (out / "overlays" / "a.jpg").write_bytes(b"cut")
     assert redone() == ["a.png"]
     save_image(folder / "a.png", drawn[::-1])
     assert redone() == ["a.png"]
@@ -563,7 +592,7 @@ def test_outputs_of_an_earlier_run_do_not_outlive_their_image(folder: Path, tmp_
     out = tmp_path / "out"
     run(folder, out, probability=True)
     (folder / "a.png").write_bytes(b"now damaged")
-    rows, _ = run(folder, out, overlay=False)
+    rows, _ = run(folder, out, overlay="none")
     assert [row["status"] for row in rows] == ["failed", "ok", "ok"]
     assert not list(out.rglob("a.png"))
     assert list_outputs(out) >= {"masks/b.jpg.png", "gallery/b.jpg.jpg"}
@@ -696,13 +725,13 @@ def test_a_folder_in_the_way_of_one_output_costs_that_images_row(folder: Path, t
     """The folder stays, the image fails, and the others are done; without the folder it is done too."""
     out = tmp_path / "out"
     run(folder, out)
-    (out / "overlays" / "a.png").unlink()
-    (out / "overlays" / "a.png").mkdir()
+    (out / "overlays" / "a.jpg").unlink()
+    (out / "overlays" / "a.jpg").mkdir()
     rows, kept = run(folder, out)
     assert [row["status"] for row in rows] == ["failed", "ok", "ok"]
     assert "a.png: its outputs cannot be named" in rows[0]["error"]
     assert kept == 2
-    (out / "overlays" / "a.png").rmdir()
+    (out / "overlays" / "a.jpg").rmdir()
     assert [row["status"] for row in run(folder, out)[0]] == ["ok", "ok", "ok"]
 
 

@@ -127,3 +127,72 @@ def test_the_address_opens_a_row(page: Path, tmp_path: Path) -> None:
     assert 'href="./masks/a%231%3Fx%3D%2541%20%27%C3%A9%27%0A.png"' in panel
     assert "30,000 px" in panel
     assert complaints == ""
+
+
+ZOOM = """<script>
+setTimeout(() => {
+  const views = document.querySelectorAll(".window");
+  const act = (view, kind, clientX, clientY) =>
+    view.dispatchEvent(new PointerEvent(kind, {bubbles: true, pointerId: 1, clientX, clientY}));
+  const lift = () => act(document.body, "pointerup", 0, 0);
+  const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", {key}));
+  STEPS
+}, 300);
+</script></body>"""
+
+
+def zoomed(page: Path, steps: str, profile: Path) -> str:
+    """The panel of row 6 after steps in the browser."""
+    changed = page.with_name("zoomed.html")
+    changed.write_text(page.read_text("utf-8").replace("</body>", ZOOM.replace("STEPS", steps)), "utf-8")
+    dom, complaints = render(changed, "#6", profile)
+    assert complaints == ""
+    return dom[dom.index("<dialog") : dom.index("</dialog>")]
+
+
+def find_transforms(panel: str) -> list[tuple[float, float, float]]:
+    """Each picture's (right, down, scale)."""
+    found = re.findall(r"transform: translate\(([-\d.]+)%, ([-\d.]+)%\) scale\(([\d.]+)\)", panel)
+    return [(float(right), float(down), float(scale)) for right, down, scale in found]
+
+
+def test_the_four_views_are_zoomed_together(page: Path, tmp_path: Path) -> None:
+    """Two steps make four times as large; what is dragged 40 pixels moves that far in every view, and not beyond."""
+    assert find_transforms(zoomed(page, "", tmp_path)) == []
+    drag = "act(views[2], 'pointerdown', 100, 100); act(views[2], 'pointermove', X, Y); lift();"
+    near, far = drag.replace("X, Y", "60, 100"), drag.replace("X, Y", "-9000, 9000")
+    panel = zoomed(page, f"press('+'); document.getElementById('larger').click(); {near}", tmp_path)
+    moves = find_transforms(panel)
+    assert len(moves) == 4 and len(set(moves)) == 1
+    assert moves[0][1:] == (0, 4) and -100 < moves[0][0] < 0
+    assert ">× 4<" in panel
+    assert find_transforms(zoomed(page, f"press('+'); {far}", tmp_path))[0] == (-50, 50, 2)
+    assert find_transforms(zoomed(page, "press('+'); press('0')", tmp_path)) == []
+
+
+def test_a_click_shows_one_view_alone(page: Path, tmp_path: Path) -> None:
+    """A click on a picture enlarges it alone, a second one brings all back; a drag is no click."""
+    click = "act(views[1], 'pointerdown', 9, 9); lift(); views[1].click();"
+    panel = zoomed(page, click, tmp_path)
+    assert 'class="views alone"' in panel
+    assert re.findall(r'<figure class="chosen">.*?<figcaption>(\w+)', panel) == ["Mask"]
+    assert 'class="views"' in zoomed(page, click * 2, tmp_path)
+    drag = "act(views[1], 'pointerdown', 9, 9); act(views[1], 'pointermove', 40, 9); views[1].click();"
+    assert 'class="views"' in zoomed(page, drag, tmp_path)
+
+
+def test_the_original_is_shown_at_full_size(tmp_path: Path) -> None:
+    """With a path to it the panel shows and links the input itself; where that is gone, the small picture stands in."""
+    out = tmp_path / "out"
+    rows = [make_row(out, "a.png", "9") | {"original": "../in/a b.png"}, make_row(out, "b.png", "9") | {"original": ""}]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a b.png").write_bytes(cv2.imencode(".png", np.full((40, 60), 90, np.uint8))[1].tobytes())
+    write_gallery(out / "index.html", rows, {})
+    dom, complaints = render(out / "index.html", "#1", tmp_path / "profile")
+    panel = dom[dom.index("<dialog") : dom.index("</dialog>")]
+    assert 'href="./../in/a%20b.png"' in panel and 'src="./../in/a%20b.png"' in panel and complaints == ""
+    panel = render(out / "index.html", "#2", tmp_path / "profile")[0].split("<dialog")[1].split("</dialog>")[0]
+    assert "Full-size original" not in panel
+    (tmp_path / "in" / "a b.png").unlink()
+    panel = render(out / "index.html", "#1", tmp_path / "profile")[0].split("<dialog")[1].split("</dialog>")[0]
+    assert 'src="./../in' not in panel and panel.count('src="./sprites/a.png"') == 2

@@ -176,7 +176,7 @@ def test_96_geometries_lie_in_the_tumour(tmp_path: Path, monkeypatch: pytest.Mon
             items += slices
     cd.write_cd(tmp_path / "cd", items)
     runs.use_net(monkeypatch, size)
-    runs.run(tmp_path / "cd", "-o", tmp_path / "out", "--series", "all", "--write", "seg,nifti", "--no-overlay")
+    runs.run(tmp_path / "cd", "-o", tmp_path / "out", "--series", "all", "--write", "seg,nifti", "--overlay", "none")
     rows = runs.read_csv(tmp_path / "out" / "series.csv")
     assert len(rows) == 96 and {row["error"] for row in rows} == {""}
     for row in rows:

@@ -68,6 +68,17 @@ def test_resize_is_area_mean_where_it_shrinks_and_linear_where_it_grows(
     np.testing.assert_allclose(found, resize_naive(image.astype(float), *new), atol=0.2)
 
 
+@pytest.mark.parametrize("factor", [2, 4, 8, 16])
+@pytest.mark.parametrize("top", [255, 65535])
+def test_means_of_whole_numbers_in_one_step_are_exact(rng: np.random.Generator, factor: int, top: int) -> None:
+    """The fast way and the slow one give the exact mean in 64-bit floats, to the last bit."""
+    values = rng.integers(0, top + 1, (6 * factor, 10 * factor))
+    values[: 2 * factor] = top  # the greatest sums
+    exact = values.reshape(6, factor, 10, factor).mean(axis=(1, 3))
+    for whole in (False, True):
+        assert (resize_area(values.astype(np.float32), 6, 10, whole) == exact).all()
+
+
 def test_resize_to_the_same_size_changes_nothing(rng: np.random.Generator) -> None:
     """An image of the model's own size passes untouched."""
     image = rng.uniform(0, 255, (24, 17)).astype(np.float32)

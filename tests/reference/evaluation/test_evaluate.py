@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -68,6 +69,37 @@ def test_the_default_models_scores_are_those_of_naive_loops(
     naive = naive_scores.score(tmp_path / "out" / "masks", folder / "masks", folder / "labels.csv")
     assert "hd95_px" in naive and "false_alarms" in naive
     check_scores(run_evaluate(DEFAULT, folder, capsys=capsys), naive)
+
+
+@pytest.mark.parametrize("run", ["net.run", "liteunet-ag.run", None])
+def test_slices_that_were_trained_on_are_counted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run: str | None
+) -> None:
+    """By the bytes of their files, whatever their names; on stderr, in the JSON and first of all on the page."""
+    model = tmp_path / "net.drq.tflite"
+    shutil.copy(DEFAULT, model)
+    images = sorted((folder / "images").iterdir())
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in images[:5]] + ["0" * 64]
+    if run is not None:
+        (tmp_path / run).mkdir()
+        text = "".join(f"{digest}  elsewhere/{k}.png\n" for k, digest in enumerate(digests))
+        (tmp_path / run / "training-slices.txt").write_text(text)
+    where = ["--images", f"{folder}/images", "--masks", f"{folder}/masks", "--labels", f"{folder}/labels.csv"]
+    assert main(["evaluate", str(model), *where]) == 0
+    page, said = capsys.readouterr()
+    warning = f"5 of these {len(images)} slices were trained on"
+    assert (warning in said, warning in page) == (run is not None, run is not None)
+    facts = run_evaluate(model, folder, capsys=capsys)
+    expected = {"slices": 5, "scored": len(images), "record": "training-slices.txt"}
+    assert facts["trained_on"] == (expected if run else None)
+    unseen = tmp_path / "unseen.txt"
+    with (folder / "labels.csv").open(newline="") as file:
+        patients = {row["id"]: row["patient"] for row in csv.DictReader(file)}
+    seen = {patients[path.stem] for path in images[:5]}
+    unseen.write_text("".join(f"{name}\n" for name in sorted(set(patients.values()) - seen)))
+    assert main(["evaluate", str(model), *where, "--patients", str(unseen)]) == 0
+    page, said = capsys.readouterr()
+    assert "trained on" not in said + page
 
 
 def test_a_keras_models_scores_are_those_of_naive_loops(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import signal
 import subprocess
@@ -123,6 +124,18 @@ def test_training_starts_from_given_weights(trained: Path) -> None:
         load_weights(str(trained), build_resunet("ag", 0.25, None, 3))
     with pytest.raises(UsageError, match="cannot be read"):
         load_weights(__file__, same)
+
+
+def test_a_run_records_what_it_trained_on(trained: Path, drawn: Path) -> None:
+    """Each slice is either in the record, by the SHA-256 of its file, or held out."""
+    run = trained.with_suffix(".run")
+    lines = [line.split("  ") for line in (run / "training-slices.txt").read_text().splitlines()]
+    for digest, name in lines:
+        assert digest == hashlib.sha256((drawn / "images" / name.split("/")[1]).read_bytes()).hexdigest()
+    held_out = [line for part in ("validation", "test") for line in (run / f"{part}-slices.txt").read_text().split()]
+    assert sorted([*held_out, *(name for _, name in lines)]) == sorted(
+        f"{drawn.name}/{path.name}" for path in (drawn / "images").iterdir()
+    )
 
 
 def test_evaluation_agrees_with_a_naive_count(trained: Path, drawn: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from edge_runtime.errors import EdgeSegError, UsageError, printable
-
-from .terminal import print_error
+from edge_runtime.system.quiet import hold_stderr
+from edge_runtime.system.terminal import is_logged, print_error
 
 EXIT_INTERRUPTED = 130
 
@@ -27,12 +28,18 @@ class Parser(argparse.ArgumentParser):
 def run_command_line(program: str, run: Callable[[], int], interrupted: str) -> int:
     """Return the exit status of `run`; an error that a user can act on is one line on stderr.
 
+    What libraries write to stderr is held back, and shown with the traceback of a bug, or with --log-level debug.
     interrupted: the message after Ctrl-C or SIGTERM, which a service manager sends.
     """
     signal.signal(signal.SIGTERM, interrupt)  # a service's stop is as orderly as Ctrl-C
     try:
-        return run()
+        if is_logged("debug"):
+            return run()
+        with hold_stderr():
+            return run()
     except EdgeSegError as error:
+        if is_logged("debug"):
+            traceback.print_exc()
         print_error(program, error)
         return error.exit_code
     except KeyboardInterrupt:
