@@ -19,10 +19,11 @@ from edge_runtime.folder.records.run_json import count_flags, describe_run
 from edge_runtime.folder.run import check_images_model, make_output, run_folder, write_summary
 from edge_runtime.hospital.find_series import find_series
 from edge_runtime.hospital.outputs.write_series import Orders, write_series
-from edge_runtime.hospital.plan.choose_series import choose_series
+from edge_runtime.hospital.plan.choose_series import check_one_sequence, choose_series
 from edge_runtime.hospital.plan.plan_series import PlannedSeries, plan_series
 from edge_runtime.hospital.plan.plane import ACQUIRED
 from edge_runtime.hospital.plan.salt import keep_salt, read_salt
+from edge_runtime.hospital.plan.survey import survey
 from edge_runtime.hospital.results.series_csv import COLUMNS, LINK_COLUMNS, describe_found, describe_taken, to_csv
 from edge_runtime.hospital.series.verdict import ASSUMED
 from edge_runtime.system.files import write_file, write_private
@@ -58,6 +59,7 @@ def segment_series(args: argparse.Namespace, found: Found, first: Popen[bytes] |
     out = args.output or DEFAULT_OUT
     contract = read_contract(args.model or DEFAULT)
     check_images_model(contract)
+    check_one_sequence(contract)
     salt = read_salt(args.salt, out / SALT)
     listing = find_series(args.inputs, contract.acquisition or ASSUMED, args.recursive, salt)
     chosen = choose_series(listing, args.series or ())
@@ -66,6 +68,7 @@ def segment_series(args: argparse.Namespace, found: Found, first: Popen[bytes] |
     check_packages(planned, args.write or ())
     if contract.acquisition is None and not args.quiet:
         warn_assumed_wish()
+    planned = survey(planned, args.max_pixels)
     images = () if args.series else find_images(found)
     if not planned and not images:
         return report_none(args, listing)
@@ -102,7 +105,7 @@ def segment_series(args: argparse.Namespace, found: Found, first: Popen[bytes] |
         print_output(json.dumps(facts, indent=1))
     elif not args.quiet:
         print_output("\n".join([*to_lines(rows), *close_lines(facts, out, options.gallery)]))
-    return report_failures(rows, out, bool(found.unreadable), bool(planned) or bool(images))
+    return report_failures(rows, out, bool(found.unreadable))
 
 
 def check_planes(planned: Sequence[PlannedSeries], plane: str) -> None:
@@ -193,10 +196,11 @@ def close_lines(facts: Mapping[str, Any], out: Path, gallery: bool) -> list[str]
     ]
 
 
-def report_failures(rows: Sequence[Mapping[str, str]], out: Path, unreadable: bool, any_taken: bool) -> int:
+def report_failures(rows: Sequence[Mapping[str, str]], out: Path, unreadable: bool) -> int:
     """Print an error for each image, slice and series that failed; return the exit status."""
     failed = [row["error"] for row in read_rows(out / RESULTS) if row["status"] == "failed"]
     failed += [f"{row['series']}: {row['error']}" for row in rows if row["error"]]
+    failed += ["some folders cannot be listed: left out; check their permissions"] * unreadable
     for line in failed:
         print_error(PROGRAM, line)
-    return EXIT_SOME_FAILED if failed or unreadable or not any_taken else 0
+    return EXIT_SOME_FAILED if failed else 0

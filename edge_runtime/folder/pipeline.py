@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from edge_runtime.hospital.pixels.read_slice import SliceReader
     from edge_runtime.hospital.pixels.slice_source import SliceSource
 
+AIR = "air"  # the flag of a slice of a series that holds nothing
 OVERLAY_QUALITY = 90
 OBSTACLE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 
@@ -141,6 +142,8 @@ class ImageProcessor:
             with capture_errors(state):
                 started = time.perf_counter()
                 state.result = self.get_session(state.item.slice is not None).segment(state.image)
+                if AIR in state.file_flags:
+                    state.result = clear(state.result)
                 state.row["infer_ms"] = format_ms_since(started)
         return state
 
@@ -183,7 +186,7 @@ class ImageProcessor:
         source, rule = item.slice, self.contract.input.intensity.series
         assert source is not None
         read = partial(self.slices.read, item.path, item.file, source, rule, self.options.max_pixels)
-        return self.slices.hash_source(item.path, item.file, source), lambda: DecodedFile(read())
+        return self.slices.hash_source(item.path, item.file, source), lambda: DecodedFile(*read())
 
     def measure_slice(self, source: SliceSource, result: Result) -> ResultRow:
         """Return a slice's area, and what series.csv needs: lesion pixels with the threshold's margin on both sides."""
@@ -244,6 +247,12 @@ class ImageProcessor:
                     raise ImageError(item.file, f"its outputs cannot be named ({error.why})", "rename it") from None
                 raise
         return {name: len(data) for name, data in files.items()}
+
+
+def clear(result: Result) -> Result:
+    """Return a result without a lesion."""
+    nothing = np.zeros_like(result.labels)
+    return replace(result, mask=nothing > 0, probability=nothing.astype(np.float32), labels=nothing)
 
 
 def to_source_order(item: Input, pixels: Image) -> Image:

@@ -18,7 +18,7 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 
 from .header import Digests, Frame, Header, Timing, Vector
-from .source import MAX_HEADER, BoundedFile, RefusedError
+from .source import MAX_HEADER, MAX_INFLATED, BoundedFile, RefusedError
 from .words import MODALITIES, OWN, find_marks, find_words, names_agent
 
 config.settings.reading_validation_mode = config.IGNORE  # its warnings quote values
@@ -125,7 +125,7 @@ def parse(file: BoundedFile, tags: list[Any] | None, whole: bool = False) -> Par
     file.seek(place)
     source: Any = file
     if syntax == uid.DeflatedExplicitVRLittleEndian:
-        source = BytesIO(inflate(file, file.most))
+        source = BytesIO(inflate(file, min(file.most, MAX_INFLATED)))
     big = syntax == uid.ExplicitVRBigEndian or (not syntax and head[:1] == b"\0")
     implicit = syntax == uid.ImplicitVRLittleEndian or (not syntax and not head[4:6].isalpha())
     ends: int | None = None

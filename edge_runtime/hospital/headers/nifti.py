@@ -10,7 +10,7 @@ from nibabel.nifti2 import Nifti2Header
 
 from .header import Digests, Frame, Header, Vector
 from .source import BoundedFile, RefusedError, find_nifti, is_packed, read_start
-from .words import find_words
+from .words import OWN, find_words
 
 MAX_SIDE = 32_767
 MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: unknown, metre, millimetre, micrometre
@@ -40,6 +40,7 @@ def read_header(file: BoundedFile, name: str, digest: Digests) -> Header | None:
     frames, marks = list_slices(fields, shape)
     marks += ["colour"] if kind.kind not in GREY else []
     marks += ["map"] if int(fields["intent_code"]) == LABEL_INTENT else []
+    marks += ["own-result"] if bytes(fields["descrip"]).startswith(OWN.encode()) else []
     marks += ["4-d"] if math.prod(shape[3:]) > 1 else []
     identity = digest(name + head.hex())
     return Header(

@@ -17,6 +17,7 @@ MAX_VALUE = 32_000_000  # bytes of one value: the functional groups of some 10,0
 MAX_HEADER = 64_000_000  # bytes of all that is read of one file
 MAX_SECONDS = 10.0  # for one header
 MAX_PIXEL_BYTES = 1_000_000_000  # of one file
+MAX_INFLATED = 256_000_000  # bytes of a deflated data set
 MAX_PIXEL_SECONDS = 120.0  # for one file's
 MAX_ENTRIES = 200_000  # of a zip
 MAX_DIRECTORY = 64_000_000  # bytes of a zip's list of entries

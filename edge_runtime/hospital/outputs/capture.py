@@ -11,6 +11,7 @@ import numpy.typing as npt
 from highdicom.sc import SCImage
 from pydicom.dataset import Dataset
 
+from edge_runtime.hospital.headers.dicom import get_text
 from edge_runtime.hospital.pixels.levels import Stored, fill_padding, stretch
 from edge_runtime.images.overlay import draw_overlay, to_picture
 
@@ -94,6 +95,7 @@ def make_capture(
     if not plane:
         item.PatientOrientation = []
     item.SeriesDescription, item.BurnedInAnnotation = DESCRIPTION, "NO"  # no identity is burned in
+    item.BodyPartExamined = get_text(source, "BodyPartExamined") or "BRAIN"  # one that is not paired needs no side
     item.ManufacturerModelName, item.SoftwareVersions = request.model[0], request.version
     set_moment(item, moment)
     for tag in ("DateOfSecondaryCapture", "TimeOfSecondaryCapture"):

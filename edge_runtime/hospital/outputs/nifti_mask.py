@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from .request import OutputSlice, SeriesRequest
 
 OWN_TEXT = b"edge-seg mask (research)"
 NEW_HEADER: Any = Nifti1Header  # untyped
-Volume = npt.NDArray[np.uint8]  # (x, y, z)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -38,14 +38,18 @@ def copy_header(file: BoundedFile) -> Any:
     return fields
 
 
-def to_file(fields: Any, volume: Volume) -> bytes:
-    """Return the bytes of a .nii.gz of a mask, the same each time: the archive names no file and no time."""
+def to_file(fields: Any, planes: Iterable[bytes]) -> bytes:
+    """Return the bytes of a .nii.gz of a mask, the same each time: the archive names no file and no time.
+
+    planes: the voxels of one z after the other, x running fastest; never all of them in memory.
+    """
     fields.set_data_dtype(np.uint8)
     fields["scl_slope"], fields["scl_inter"], fields["cal_max"], fields["cal_min"] = 1, 0, 0, 0
     head = 352 if len(fields.binaryblock) == 348 else 544
     fields["vox_offset"], fields["magic"] = head, b"n+1" if head == 352 else b"n+2\0\r\n\x1a\n"
-    data = fields.binaryblock + bytes(4) + volume.tobytes(order="F")
-    return gzip.compress(data, compresslevel=6, mtime=0)
+    packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # gzip's frame, without a name
+    parts = [packer.compress(fields.binaryblock + bytes(4)), *map(packer.compress, planes), packer.flush()]
+    return b"".join(parts)
 
 
 def make_affine(slices: tuple[OutputSlice, ...]) -> npt.NDArray[np.float64]:
@@ -79,14 +83,14 @@ def make_volume_of_slices(request: SeriesRequest, read_mask: Any) -> bytes:
     if request.gapped:
         raise RefusedError("slices are missing: a volume of the others would be wrong")
     affine = make_affine(request.slices)
-    volume = np.stack([read_mask(item).T for item in request.slices], axis=2)
+    rows, columns = read_mask(request.slices[0]).shape
     fields: Any = NEW_HEADER()
-    fields.set_data_shape(volume.shape)
+    fields.set_data_shape((columns, rows, len(request.slices)))
     fields.set_qform(affine, code=1)
     fields.set_sform(affine, code=1)
     fields.set_xyzt_units("mm")
     fields["descrip"] = OWN_TEXT
-    return to_file(fields, volume)
+    return to_file(fields, (read_mask(item).tobytes() for item in request.slices))
 
 
 def make_volume_like(request: SeriesRequest, read_mask: Any) -> bytes:
@@ -101,10 +105,14 @@ def make_volume_like(request: SeriesRequest, read_mask: Any) -> bytes:
             found = next(item for item in archive.infolist() if item.header_offset == first.entry)
             with Source(path, archive, found).open() as file:
                 fields = copy_header(file)
-    shape = fields.get_data_shape()
-    volume = np.zeros(tuple(shape[:3]) + (1,) * (3 - len(shape)), np.uint8)
+    shape = (*map(int, fields.get_data_shape()[:3]), 1, 1)[:3]
+    if all(item.axis == 2 for item in request.slices):
+        by_number, empty = {item.frame: item for item in request.slices}, bytes(shape[0] * shape[1])
+        ordered = (by_number.get(number) for number in range(shape[2]))
+        return to_file(fields, (read_mask(item).tobytes() if item else empty for item in ordered))
+    volume = np.zeros(shape, np.uint8)
     for item in request.slices:
         place: list[Any] = [slice(None)] * 3
         place[item.axis] = item.frame
         volume[tuple(place)] = read_mask(item).T
-    return to_file(fields, volume)
+    return to_file(fields, (volume[:, :, number].tobytes(order="F") for number in range(shape[2])))

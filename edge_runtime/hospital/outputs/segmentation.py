@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from edge_runtime.hospital.headers.source import RefusedError
 
 from .request import SeriesRequest
-from .sources import find_newest, make_uid, set_moment
+from .sources import find_newest, make_uid, replace_values, set_moment
 
 ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 NEOPLASM = Code("108369006", "SCT", "Neoplasm")
@@ -68,7 +68,7 @@ def make_segmentation(
     )
     item.SeriesDescription = DESCRIPTION
     set_moment(item, find_newest(sources))
-    replace_uids(item, "DimensionOrganizationUID", make_uid(name, "dimensions"))
+    replace_values(item, "DimensionOrganizationUID", make_uid(name, "dimensions"))
     return to_bytes(item)
 
 
@@ -85,16 +85,6 @@ def describe_segment(number: int, label: str, request: SeriesRequest) -> Segment
         ),
         anatomic_regions=[BRAIN],
     )
-
-
-def replace_uids(item: Dataset, name: str, uid: str) -> None:
-    """Write a UID over each element of a name, which a library made at random."""
-    for element in item:
-        if element.keyword == name:
-            element.value = uid
-        elif element.VR == "SQ":
-            for inner in element.value:
-                replace_uids(inner, name, uid)
 
 
 def to_bytes(item: Any) -> bytes:

@@ -79,3 +79,14 @@ def set_moment(item: Dataset, moment: tuple[str, str]) -> None:
         setattr(item, name, moment[0])
     for name in ("ContentTime", "InstanceCreationTime", "SeriesTime"):
         setattr(item, name, moment[1])
+    replace_values(item, "ContributionDateTime", moment[0] + moment[1])
+
+
+def replace_values(item: Dataset, name: str, value: str) -> None:
+    """Write a value over each element of a name, which a library made at random or by the clock."""
+    for element in item:
+        if element.keyword == name:
+            element.value = value
+        elif element.VR == "SQ":
+            for inner in element.value:
+                replace_values(inner, name, value)

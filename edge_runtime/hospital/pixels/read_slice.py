@@ -10,16 +10,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import ZipFile
+from zipfile import ZipFile, ZipInfo
 
 from edge_runtime.contract.fields import IntensityRule
-from edge_runtime.errors import ImageError, ModelError
+from edge_runtime.errors import ImageError
 from edge_runtime.hospital.headers.source import BoundedFile, RefusedError, Source, open_zip
 from edge_runtime.images.arrays import Image
 from edge_runtime.inference.session import Session
 
 from .display import to_display
-from .levels import to_image
+from .levels import Stored, flag_brightness, to_image
 from .slice_source import SliceSource
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class SliceReader:
     def __init__(self) -> None:
         self.zips, self.files = ExitStack(), ExitStack()
         self.archive: tuple[Path, ZipFile] | None = None
+        self.entries: dict[int, ZipInfo] = {}  # of the archive, by their offsets
         self.opened: tuple[object, ImageFile | VolumeFile] | None = None
         self.hashed: tuple[object, str] = (None, "")
 
@@ -49,18 +50,28 @@ class SliceReader:
             self.hashed = key, state.hexdigest()
         return self.hashed[1]
 
-    def read(self, path: Path, name: str, source: SliceSource, rule: IntensityRule, max_pixels: int) -> Image:
-        """Return a slice in display orientation: (H, W) uint8 or uint16, of a colour image (H, W, 3) uint8.
+    def read(
+        self, path: Path, name: str, source: SliceSource, rule: IntensityRule, max_pixels: int
+    ) -> tuple[Image, tuple[str, ...]]:
+        """Return a slice in display orientation, (H, W) uint8 or uint16, of colour (H, W, 3) uint8; and its flags.
 
-        Its values are made by the contract's rule for series. Raises: ImageError, MemoryError.
+        Its values are made by the contract's rule for series. What is "air" is black. Raises: ImageError, MemoryError.
         """
         with report_errors(name):
-            opened = self.open_file(path, source.entry, source.form)
-            if source.form == "nifti":
-                found: Any = opened.read_slice(source.axis, source.frame, max_pixels)  # type: ignore[union-attr]
-            else:
-                found = opened.read_frame(source.frame, max_pixels)  # type: ignore[union-attr]
-            return to_display(to_image(found, rule) if hasattr(found, "slope") else found, source.turn)
+            found = self.read_stored(path, source, max_pixels)
+            if not isinstance(found, Stored):
+                return to_display(found, source.turn), ()
+            flags, image = flag_brightness(found, source.bright), to_image(found, rule)
+            return to_display(image * 0 if "air" in flags else image, source.turn), flags
+
+    def read_stored(self, path: Path, source: SliceSource, max_pixels: int) -> Stored | Image:
+        """Return a slice's values as they are stored; of colour, its pixels. Raises: what `report_errors` turns."""
+        opened: Any = self.open_file(path, source.entry, source.form)
+        if source.form == "nifti":
+            stored: Stored = opened.read_slice(source.axis, source.frame, max_pixels)
+            return stored
+        found: Stored | Image = opened.read_frame(source.frame, max_pixels)
+        return found
 
     def open_file(self, path: Path, entry: int | None, form: str) -> ImageFile | VolumeFile:
         """Return the file of a slice, opened and its header read. Raises: RefusedError, and what libraries raise."""
@@ -90,8 +101,8 @@ class SliceReader:
             self.zips.close()
             self.zips = ExitStack()
             self.archive = path, self.zips.enter_context(open_zip(path))
-        archive = self.archive[1]
-        found = next((item for item in archive.infolist() if item.header_offset == entry), None)
+            self.entries = {item.header_offset: item for item in self.archive[1].infolist()}
+        archive, found = self.archive[1], self.entries.get(entry)
         if found is None:
             raise RefusedError("it is no longer there")
         return Source(path, archive, found)
@@ -116,14 +127,8 @@ def report_errors(name: str) -> Iterator[None]:
 
 
 def to_series_session(session: Session) -> Session:
-    """Return a session on the same engine that takes the images that `SliceReader.read` returns.
-
-    Raises: ModelError for a model of several sequences.
-    """
+    """Return a session on the same engine that takes the images that `SliceReader.read` returns."""
     spec = session.contract.input
-    if spec.channels is not None and len(spec.channels) > 1:
-        why = f"it takes {len(spec.channels)} sequences at a time ({', '.join(spec.channels)}), a series is one"
-        raise ModelError(f"model {session.contract.model.id}", why, "choose a model of one sequence")
     rule: IntensityRule = "z-score" if spec.intensity.series == "z-score" else "bit-depth"
     images = replace(spec, intensity=replace(spec.intensity, images=rule))
     return Session(replace(session.contract, input=images), session.engine, session.threshold)

@@ -32,6 +32,7 @@ class SliceSource:
     turn: Turn = (False, False, False)
     position_mm: float | None = None  # along the normal
     pixel_mm2: float | None = None  # a pixel's area
+    bright: float | None = None  # how bright the series' slices are, see `levels.measure_brightness`
 
 
 def find_turn(orientation: Sequence[float]) -> Turn:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_runtime.errors import UsageError
+from edge_runtime.contract.fields import Contract
+from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.hospital.find_series import Listing
 from edge_runtime.hospital.series.verdict import Judged
 
 ALL = "all"
 NEVER = ("not-image", "unreadable")  # verdicts that no choice overrides
+
+
+def check_one_sequence(contract: Contract) -> None:
+    """Refuse a model of several sequences: a series is one. Raises: ModelError."""
+    channels = contract.input.channels or ()
+    if len(channels) > 1:
+        why = f"it takes {len(channels)} sequences at a time ({', '.join(channels)}), a series is one"
+        raise ModelError(f"model {contract.model.id}", why, "choose a model of one sequence")
 
 
 def choose_series(listing: Listing, asked: Sequence[str]) -> list[Judged]:

@@ -172,7 +172,8 @@ def test_without_the_package_one_line_names_the_extra(disc: Path, tmp_path: Path
 
 def test_nothing_of_it_is_imported_by_a_run_of_images() -> None:
     """Neither the packages nor the room itself, by what a run and its child processes import."""
-    code = "import edge_runtime.cli.roads, edge_runtime.cli.segment, edge_runtime.folder.run, edge_runtime.folder.pools.child_main"
+    modules = ("cli.roads", "cli.segment", "folder.run", "folder.pipeline", "folder.pools.child_main")
+    code = "import " + ", ".join(f"edge_runtime.{name}" for name in modules)
     done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and "edge_runtime.folder.run" in done.stderr
     assert not [name for name in ("pydicom", "nibabel", "highdicom", "hospital") if name in done.stderr]
