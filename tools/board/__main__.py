@@ -54,7 +54,7 @@ def main() -> int:
         args.folder.mkdir(parents=True, exist_ok=True)
         stick = make_stick(args.folder, args.wheels, SLICES)
         subprocess.run([str(Path(__file__).with_name("make_image")), str(args.folder), str(stick)], check=True)
-    machine = Machine(args.folder)
+    machine = Machine(args.folder, random.Random(args.seed + 1))
     print(f"booted in {machine.boot():.0f} s", flush=True)
     try:
         if "make" not in args.checks:

@@ -29,6 +29,14 @@ from machine import Machine
 
 ALLOWED = {"write out", "write cache", "write private /tmp", "socket AF_UNIX"}  # of probe.py
 INSTALL_S = 7200.0
+STOP = """\
+set -e
+pid=$({find})
+until grep -q '"state": "busy"' {out}/health.json; do sleep 0.05; done
+kill -STOP $pid
+grep -q '"state": "busy"' {out}/health.json
+echo $pid
+"""
 SLICES = [f"d{number:04d}.png" for number in range(1, 5)]
 
 
@@ -97,10 +105,7 @@ def check_stopped_child(machine: Machine) -> str:
     names = [f"d{number:04d}.png" for number in range(5, 9)]
     main, restarts = ask(machine, "MainPID", "NRestarts").values()
     before = {row["file"] for row in read_rows(machine)}
-    drop(machine, names)
-    machine.until(f"cat {OUT}/health.json", START_S, lambda text: json.loads(text)["state"] == "busy")
-    child = machine.run(f"pgrep -P {main}").strip()
-    machine.run(f"kill -STOP {child}")
+    child = stop_when_busy(machine, names, f"pgrep -P {main}")
     seconds = machine.until(f"pgrep -P {main}", 600, lambda text: bool(text) and child not in text.split())[1]
     wait_until_idle(machine, names)
     rows = [row for row in read_rows(machine) if row["file"] not in before]
@@ -115,13 +120,21 @@ def check_stopped_child(machine: Machine) -> str:
     return f"child stopped: replaced after {seconds:.0f} s; {len(rows)} rows, failed: {failed or 'none'}"
 
 
+def stop_when_busy(machine: Machine, names: list[str], find: str) -> str:
+    """Put slices into the inbox; stop the one process that a command finds as soon as they are in work; return it."""
+    machine.run("cat >/run/stop", stdin=STOP.format(find=find, out=OUT))
+    number = machine.start("bash /run/stop")
+    drop(machine, names)
+    status, output = machine.wait(number, START_S)
+    require(status == 0 and output.isdigit(), f"none, or more than one: {output!r}")
+    return output
+
+
 def check_stopped_service(machine: Machine) -> str:
     """Stop the service's main process: the watchdog ends it, it is started again, and nothing is lost."""
     names = [f"d{number:04d}.png" for number in range(9, 12)]
-    drop(machine, names)
-    machine.until(f"cat {OUT}/health.json", START_S, lambda text: json.loads(text)["state"] == "busy")
-    main, started = ask(machine, "MainPID")["MainPID"], time.monotonic()
-    machine.run(f"kill -STOP {main}")
+    main = stop_when_busy(machine, names, f"systemctl show {UNIT} -p MainPID --value")
+    started = time.monotonic()
     show = f"systemctl show {UNIT} -p ActiveState,SubState,MainPID"
     fired = machine.until(show, 600, lambda text: "SubState=running" not in text)[1]
     machine.until(show, 1200, lambda text: "SubState=running" in text and f"MainPID={main}\n" not in f"{text}\n")

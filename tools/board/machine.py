@@ -1,13 +1,14 @@
 """How is an emulated arm64 machine started, spoken to, and cut from its power?
 
 qemu-system-aarch64 with a Cortex-A76, two cores and 2 GB, TCG: its seconds are not a Pi's. Commands go over a virtio
-port to agent.py. There is no network. `cut` kills qemu: what the board had not written to its disk is lost.
+port to agent.py. There is no network. `cut` kills qemu, and its disk loses what it was not told to flush: see disk.py.
 """
 
 from __future__ import annotations
 
 import json
 import queue
+import random
 import shlex
 import socket
 import subprocess
@@ -18,8 +19,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from disk import Disk
+
 BOOT_S = 900
-POLL_S = 3.0  # a command costs the emulated processor a second
+POLL_S = 1.0
+DRIVE = "format=raw,if=none,id=disk,cache=writeback"
 
 
 class BoardError(Exception):
@@ -29,8 +33,9 @@ class BoardError(Exception):
 class Machine:
     """The machine whose disk, kernel and initrd are in a folder; see make_image."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.disk = folder, folder / "disk.img"
+    def __init__(self, folder: Path, rng: random.Random) -> None:
+        """rng: draws what a cut disk has lost."""
+        self.folder, self.disk = folder, Disk(folder / "disk.img", folder / "disk", rng)
         self.process: subprocess.Popen[bytes] | None = None
         self.answers: dict[str, queue.Queue[dict[str, Any]]] = {}
         self.booted: queue.Queue[str] = queue.Queue()
@@ -40,13 +45,14 @@ class Machine:
         """Start it; return the seconds until its agent answered. Raises: BoardError."""
         address, started = self.folder / "port", time.monotonic()
         address.unlink(missing_ok=True)
+        self.disk.serve()
         self.booted, self.answers = queue.Queue(), {}
         command = [
-            "nice", "-n", "19", "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a76", "-smp", "2", "-m", "2048",
+            "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a76", "-smp", "2", "-m", "2048",
             "-accel", "tcg,thread=multi", "-display", "none", "-nic", "none", "-no-reboot",
             "-kernel", str(self.folder / "kernel"), "-initrd", str(self.folder / "initrd"),
             "-append", "console=ttyAMA0 root=/dev/vda ro loglevel=4 systemd.show_status=no panic=-1",
-            "-drive", f"file={self.disk},format=raw,if=none,id=disk,cache=writeback",
+            "-drive", f"file.driver=nbd,file.server.type=unix,file.server.path={self.disk.address},{DRIVE}",
             "-device", "virtio-blk-device,drive=disk",
             "-chardev", f"socket,id=port,path={address},server=on,wait=off",
             "-device", "virtio-serial-device", "-device", "virtserialport,chardev=port,name=board",
@@ -115,12 +121,14 @@ class Machine:
                 raise BoardError(f"not as wanted after {timeout_s:g} s: {command}\n{output}")
             time.sleep(POLL_S)
 
-    def cut(self) -> None:
-        """Take its power: SIGKILL."""
+    def cut(self) -> str:
+        """Take its power: SIGKILL; return what that cost its disk."""
         assert self.process
         self.process.kill()
         self.process.wait()
         self.port.close()
+        cached, lost = self.disk.lose()
+        return f"{lost} of {cached} unflushed blocks lost"
 
     def shut_down(self) -> None:
         """Shut it down as its owner would. Raises: BoardError if it does not end."""
@@ -131,6 +139,7 @@ class Machine:
         except subprocess.TimeoutExpired:
             raise BoardError("it does not shut down") from None
         self.port.close()
+        self.disk.keep()
 
 
 def quote(*words: object) -> str:
