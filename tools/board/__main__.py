@@ -23,7 +23,6 @@ sys.path[:1] = [str(Path(__file__).parent)]
 from board import Reference, wait_for_service  # noqa: E402
 from checks import (  # noqa: E402
     check_masks,
-    check_rollback,
     check_sandbox,
     check_starts,
     check_stopped_child,
@@ -31,12 +30,12 @@ from checks import (  # noqa: E402
     install,
 )
 from machine import BoardError, Machine  # noqa: E402
-from power import cut_bad_update, cut_installing, cut_segmenting  # noqa: E402
+from power import check_rollback, cut_bad_update, cut_installing, cut_segmenting  # noqa: E402
 from stick import make_stick  # noqa: E402
 
 CHECKS = ("make", "masks", "sandbox", "watchdog", "rollback", "starts", "cut-update", "cut-install", "cut-segment")
 SLICES = 150
-INSTALL_S, IMAGE_S = 300.0, 12.0  # of one installation and of one image there: the power is cut within them
+IMAGE_S = 30.0  # which an image takes there: the power is cut within them
 
 
 def main() -> int:
@@ -45,8 +44,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("checks", nargs="+", choices=CHECKS)
     parser.add_argument("--cuts", type=int, default=10)
-    parser.add_argument("--install-s", type=float, default=INSTALL_S, help="seconds that an installation takes there")
-    parser.add_argument("--image-s", type=float, default=IMAGE_S, help="the same, an image")
+    parser.add_argument("--image-s", type=float, default=IMAGE_S, help="seconds that an image takes there")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wheels", type=Path, help="the dependencies' wheels (default: downloaded)")
     args = parser.parse_args()
@@ -84,7 +82,7 @@ def run_checks(machine: Machine, args: argparse.Namespace) -> None:
         "rollback": [lambda: check_rollback(machine)],
         "starts": [lambda: check_starts(machine)],
         "cut-update": [lambda: cut_bad_update(machine)],
-        "cut-install": [lambda: cut_installing(machine, args.cuts, args.install_s, rng)],
+        "cut-install": [lambda: cut_installing(machine, args.cuts, rng)],
         "cut-segment": [lambda: cut_segmenting(machine, refer(), args.cuts, args.image_s, rng)],
     }
     for check in args.checks:

@@ -19,7 +19,6 @@ from board import (
     check_results,
     drop,
     read_current,
-    read_health,
     read_rows,
     require,
     wait_for_service,
@@ -146,25 +145,6 @@ def check_stopped_service(machine: Machine) -> str:
     lines = machine.run(f"{journal} | grep -Ei 'watchdog|abort|kill|result' | tail -n 6")
     require("watchdog" in lines.lower(), lines)
     return f"service stopped: watchdog after {fired:.0f} s, running again {seconds:.0f} s after the stop; {lines!r}"
-
-
-def check_rollback(machine: Machine, times: int = 1) -> str:
-    """Install the bad kit, `times` times: each time the old slot is current and its service active."""
-    good, reports = read_current(machine)["name"], []
-    for _ in range(times):
-        status, output = machine.wait(
-            machine.start(f"cd {STICK} && {DEPLOY} install bad.kit --root {SLOTS} --pub key.pub"), INSTALL_S
-        )
-        require(status == 9, output)
-        require(read_current(machine)["name"] == good, "another slot is current")
-        state = ask(machine, "ActiveState", "Result", "NRestarts")
-        require(state["ActiveState"] == "active", f"the old slot's service is down: {state}")
-        reports.append(output.splitlines()[-1])
-    pid = ask(machine, "MainPID")["MainPID"]
-    require(str(read_health(machine)["pid"]) == pid, "health.json is another process's")
-    require(f"{SLOTS}/slots/{good}" in machine.run(f"cat /proc/{pid}/cmdline"), "another slot runs")
-    machine.run(f"{DEPLOY} audit verify --root {SLOTS}")
-    return f"bad kit {times} times: exit status 9, {good} is current and active; {reports[-1]}"
 
 
 def check_starts(machine: Machine) -> str:

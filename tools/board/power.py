@@ -12,10 +12,12 @@ import re
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 from board import (
+    CHECK,
     DEPLOY,
     INBOX,
     OUT,
@@ -23,6 +25,7 @@ from board import (
     START_S,
     STICK,
     Reference,
+    ask,
     check_results,
     drop,
     read_current,
@@ -32,9 +35,9 @@ from board import (
     wait_for_service,
     wait_until_idle,
 )
-from machine import BoardError, Machine, quote
+from machine import BoardError, Machine, copy_image, quote
 
-SLICES_A_CUT = 8
+SLICES_A_CUT = 3
 SHORT_STEPS = (
     "list the files",
     "record the test",
@@ -45,6 +48,10 @@ SHORT_STEPS = (
     "record success",
     "remove old slots",
 )
+LONG_STEPS = {"unpack", "build", "test", "list the files", "switch", "check the service"}  # whose states are kept
+KEEP_S = 90.0  # at least so often
+INSTALL_S = 7200.0
+BAD = "bad"  # the kept state after the switch to the bad kit
 SHORT_S = 2.0  # within which after the begin of a short step the power is cut
 # A consumer of the results, as a hospital's would be: an input whose row says ok is taken out of the inbox.
 CONSUMER = f"""\
@@ -64,7 +71,7 @@ def check_disk(machine: Machine, folder: Path) -> str:
     The board's own disk is left to its own start. debugfs reads the files: no code of edge-seg. Raises: BoardError.
     """
     copy = machine.folder / "copy.img"
-    subprocess.run(["cp", "--sparse=always", str(machine.disk.image), str(copy)], check=True)
+    copy_image(machine.disk.image, copy)
     first = subprocess.run(["/sbin/e2fsck", "-fy", str(copy)], capture_output=True, text=True, check=False)
     require(first.returncode in (0, 1), first.stdout)
     second = subprocess.run(["/sbin/e2fsck", "-fn", str(copy)], capture_output=True, text=True, check=False)
@@ -98,7 +105,10 @@ def check_written(out: Path) -> tuple[int, int]:
 
 
 def cut_segmenting(machine: Machine, reference: Reference, cuts: int, image_s: float, rng: random.Random) -> list[str]:
-    """Cut the power while the service segments, and a consumer takes what is done; see that all is done once."""
+    """Cut the power while the service segments, and a consumer takes what is done; see that all is done once.
+
+    The check after the start, which reads all of the slot's files, is not started: cut_installing has it.
+    """
     reports: list[str] = []
     known = {path.name for path in reference.images.iterdir()}
     dropped = set(machine.run(f"cut -d , -f 1 {OUT}/results.csv").splitlines()) & known
@@ -109,82 +119,150 @@ def cut_segmenting(machine: Machine, reference: Reference, cuts: int, image_s: f
         drop(machine, names)
         dropped |= set(names)
         machine.start(quote("python3", "-c", CONSUMER))
-        after = rng.uniform(0, image_s * SLICES_A_CUT)
+        done, after = rng.randrange(SLICES_A_CUT), rng.uniform(0, image_s)
+        lines = 1 + len(dropped) - len(names) + done
+        machine.run(f"until [ $(wc -l <{OUT}/results.csv) -ge {lines} ]; do sleep 0.5; done", timeout_s=START_S)
         time.sleep(after)
         cost = machine.cut()
         with tempfile.TemporaryDirectory() as folder:
             remark = check_disk(machine, Path(folder))
             masks, entries = check_written(Path(folder, "out"))
-        seconds = machine.boot() + wait_for_service(machine)
+        seconds = machine.boot(CHECK) + wait_for_service(machine, check=False)
         wait_until_idle(machine, dropped)
         worst = check_results(machine, reference, dropped)
         health = read_health(machine)
         require((health["done"], health["failed"]) == (len(dropped), 0), health)
         reports.append(
-            f"cut {cut + 1}, {after:.0f} s after {len(names)} slices: {cost}; {remark}; on the disk {masks} masks, "
-            f"{entries} in the journal; active and checked {seconds:.0f} s after power; "
+            f"cut {cut + 1}, {after:.0f} s after {done} of {len(names)} slices: {cost}; {remark}; "
+            f"on the disk {masks} masks, {entries} in the journal; active {seconds:.0f} s after power; "
             f"{len(dropped)} of {len(dropped)} done, once, IoU ≥ {worst:.4f}"
         )
         print(reports[-1], flush=True)
     return reports
 
 
-def cut_installing(machine: Machine, cuts: int, install_s: float, rng: random.Random) -> list[str]:
-    """Cut the power while a kit is installed over another; see one whole slot current, active, and truly reported."""
+def cut_installing(machine: Machine, cuts: int, rng: random.Random) -> list[str]:
+    """Cut the power while a kit is installed over another; see one whole slot current, active, and truly reported.
+
+    The installation is done once, and its state kept on the way; each cut is in what follows one of these states.
+    """
     reports: list[str] = []
-    for cut, (step, after) in enumerate(draw_moments(cuts, install_s, rng)):
-        before = read_current(machine)["name"]
-        kit = "second" if read_current(machine)["release"] == 0 else "first"
-        machine.run("sync")
-        started = time.monotonic()
-        command = f"{DEPLOY} install {kit}.kit --root {SLOTS} --pub key.pub --force --allow-downgrade"
-        number = machine.start(f"cd {STICK} && {command}")
-        steps = follow(machine, number, step, after)
-        seconds = time.monotonic() - started
+    before = read_current(machine)["name"]
+    machine.run("sync")
+    command = f"{DEPLOY} install second.kit --root {SLOTS} --pub key.pub --force"
+    states, whole_s = keep_states(machine, machine.start(f"cd {STICK} && {command}"))
+    machine.cut()
+    for cut, moment in enumerate(draw_moments(cuts, whole_s, rng)):
+        state = find_state(states, moment)
+        steps = [*state.steps, *follow(machine, machine.thaw(state.name), moment, state)]
         cost = machine.cut()
         with tempfile.TemporaryDirectory() as folder:
             remark = check_disk(machine, Path(folder))
             torn = [path.name for path in Path(folder, "records").glob("0*.json") if not is_json(path)]
             require(not torn, f"half a record: {torn}")
-        active_s = machine.boot() + wait_for_service(machine)
-        state = check_slots(machine, before)
+        seconds = machine.boot() + wait_for_service(machine)
         reports.append(
-            f"cut {cut + 1}, {seconds:.0f} s into an installation, at {steps[-1]!r}: {cost}; {remark}; "
-            f"active and checked {active_s:.0f} s after power; {state}"
+            f"cut {cut + 1}, {moment}, at {steps[-1]!r}: {cost}; {remark}; "
+            f"active and checked {seconds:.0f} s after power; {check_slots(machine, before)}"
         )
         print(reports[-1], flush=True)
-    return reports
+        machine.cut()
+    machine.boot()
+    return [f"{len(reports)} cuts in an installation of {whole_s:.0f} s"]
 
 
-def draw_moments(cuts: int, install_s: float, rng: random.Random) -> list[tuple[str, float]]:
-    """Return (after which step, how many seconds later) the power is cut.
+@dataclass(frozen=True)
+class State:
+    """A kept state of a board that installs: its name, the seconds since the start, the steps so far."""
+
+    name: str
+    at_s: float
+    steps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When the power is cut: so many seconds after a step was reported; after the start, where there is no step."""
+
+    step: str
+    after_s: float
+
+    def __str__(self) -> str:
+        return f"{self.after_s:.1f} s after {self.step or 'the start'}"
+
+
+def keep_states(machine: Machine, number: str) -> tuple[list[State], float]:
+    """Follow an installation to its end, and keep its state at each step that takes long, and within; its seconds."""
+    states: list[State] = []
+    steps, seconds, due = [""], 0.0, True
+    while steps[-1] != "end":
+        if due:
+            states.append(State(f"state{len(states)}", seconds, tuple(steps)))
+            machine.freeze(states[-1].name, number)
+        started = time.monotonic()
+        found = read_steps(machine, number, 0.5)
+        seconds += time.monotonic() - started
+        steps += found
+        due = bool({*found} & LONG_STEPS) or seconds - states[-1].at_s > KEEP_S
+    require("done" in steps, steps)
+    return states, seconds
+
+
+def draw_moments(cuts: int, whole_s: float, rng: random.Random) -> list[Moment]:
+    """Return when the power is cut.
 
     One half at any time, spread over the whole installation; the other in a short step each, which these seldom hit.
     """
     any_time = cuts - cuts // 2
-    moments = [("", install_s * (number + rng.random()) / any_time) for number in range(any_time)]
-    moments += [(step, rng.uniform(0, SHORT_S)) for step in rng.sample(SHORT_STEPS, cuts // 2)]
-    rng.shuffle(moments)
+    moments = [Moment("", whole_s * (number + rng.random()) / any_time) for number in range(any_time)]
+    moments += [Moment(step, rng.uniform(0, SHORT_S)) for step in rng.sample(SHORT_STEPS, cuts // 2)]
     return moments
 
 
-def follow(machine: Machine, number: str, step: str, seconds: float) -> list[str]:
-    """Wait for a step of an installation ("": its start), then so many seconds, or for its end; return its steps."""
-    steps = [""]
-    while step not in steps and steps[-1] != "end":
+def find_state(states: list[State], moment: Moment) -> State:
+    """Return the last of the states before a moment."""
+    if moment.step:
+        return [state for state in states if moment.step not in state.steps][-1]
+    return [state for state in states if state.at_s <= moment.after_s][-1]
+
+
+def follow(machine: Machine, number: str, moment: Moment, state: State = State("", 0.0, ())) -> list[str]:
+    """Wait for a moment of an installation that goes on from a state, or for its end; return the steps until then."""
+    steps: list[str] = []
+    while moment.step and moment.step not in steps and "end" not in steps:
         steps += read_steps(machine, number, 0.2)
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0 and steps[-1] != "end":
+    end = time.monotonic() + moment.after_s - (0.0 if moment.step else state.at_s)
+    while (left := end - time.monotonic()) > 0 and "end" not in steps:
         steps += read_steps(machine, number, left)
     return steps
 
 
+def check_rollback(machine: Machine) -> str:
+    """Install the bad kit: the old slot is current and its service active; its state after the switch is kept."""
+    good = read_current(machine)["name"]
+    number = machine.start(f"cd {STICK} && {DEPLOY} install bad.kit --root {SLOTS} --pub key.pub")
+    steps = follow(machine, number, Moment("restart the service", 0.0))
+    require(steps[-1] == "restart the service", f"it did not come to the switch: {steps}")
+    machine.freeze(BAD, number)
+    status, output = machine.wait(number, INSTALL_S)
+    require(status == 9, output)
+    require(read_current(machine)["name"] == good, "another slot is current")
+    state = ask(machine, "ActiveState", "Result", "NRestarts")
+    require(state["ActiveState"] == "active", f"the old slot's service is down: {state}")
+    pid = ask(machine, "MainPID")["MainPID"]
+    require(str(read_health(machine)["pid"]) == pid, "health.json is another process's")
+    require(f"{SLOTS}/slots/{good}" in machine.run(f"cat /proc/{pid}/cmdline"), "another slot runs")
+    machine.run(f"{DEPLOY} audit verify --root {SLOTS}")
+    return f"bad kit: exit status 9, {good} is current and active; {output.splitlines()[-1]}"
+
+
 def cut_bad_update(machine: Machine) -> str:
     """Cut the power when the bad kit has become current and is being checked: the start has to undo it by itself."""
+    require(BAD in machine.frozen, "cut-update continues what rollback has kept: ask for both")
     before = read_current(machine)["name"]
-    number = machine.start(f"cd {STICK} && {DEPLOY} install bad.kit --root {SLOTS} --pub key.pub")
-    steps = follow(machine, number, "restart the service", 0.0)
-    require(steps[-1] != "end", f"it did not come to the switch: {steps}")
+    machine.cut()
+    machine.thaw(BAD)
+    time.sleep(SHORT_S)
     cost = machine.cut()
     with tempfile.TemporaryDirectory() as folder:
         remark = check_disk(machine, Path(folder))
