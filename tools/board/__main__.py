@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path[:1] = [str(Path(__file__).parent)]
 
-from board import Reference, wait_for_service  # noqa: E402
+from board import CHECK, Reference, wait_for_service  # noqa: E402
 from checks import (  # noqa: E402
     check_masks,
     check_sandbox,
@@ -53,10 +53,11 @@ def main() -> int:
         stick = make_stick(args.folder, args.wheels, SLICES)
         subprocess.run([str(Path(__file__).with_name("make_image")), str(args.folder), str(stick)], check=True)
     machine = Machine(args.folder, random.Random(args.seed + 1))
-    print(f"booted in {machine.boot():.0f} s", flush=True)
+    # The unit that reads all of the slot's files after a start would be in the way; each cut is followed by it.
+    print(f"booted in {machine.boot(*([] if 'make' in args.checks else [CHECK])):.0f} s", flush=True)
     try:
         if "make" not in args.checks:
-            wait_for_service(machine)
+            wait_for_service(machine, check=False)
         run_checks(machine, args)
         machine.shut_down()
     except BoardError as error:

@@ -22,7 +22,7 @@ from typing import Any
 from disk import Disk
 
 BOOT_S = 900
-POLL_S = 1.0
+POLL_S = 3.0  # a command costs the emulated processor a second
 KERNEL_OPTIONS = "console=ttyAMA0 root=/dev/vda ro loglevel=4 systemd.show_status=no panic=-1"
 DRIVE = "format=raw,if=none,id=disk,cache=writeback"
 
