@@ -109,7 +109,8 @@ class Machine:
         number = self.frozen[name]
         self.answers[number] = queue.Queue()
         self.count = max(self.count, int(number))
-        self.await_state("query-status", "running")
+        self.await_state("query-status", "paused")  # as it was kept
+        self.order("cont")
         return number
 
     def await_state(self, command: str, wanted: str) -> None:

@@ -37,7 +37,7 @@ from board import (
 )
 from machine import BoardError, Machine, copy_image, quote
 
-SLICES_A_CUT = 3
+SLICES_A_CUT = 2
 SHORT_STEPS = (
     "list the files",
     "record the test",
@@ -77,13 +77,30 @@ def check_disk(machine: Machine, folder: Path) -> str:
     second = subprocess.run(["/sbin/e2fsck", "-fn", str(copy)], capture_output=True, text=True, check=False)
     require(second.returncode == 0, second.stdout)
     for path in (OUT, SLOTS + "/records"):
-        subprocess.run(["/sbin/debugfs", "-R", f"rdump {path} {folder}", str(copy)], capture_output=True, check=False)
+        read_folder(copy, path, folder)
+    check_files(copy, folder)
     copy.unlink()
     # The superblock's counts of free blocks and inodes are not in the journal: the kernel counts them when it mounts.
     counts = re.compile(r"Free (blocks|inodes) count wrong \(\d+, counted=\d+\)\.\nFix\? yes")
     repairs = [line for line in counts.sub("", first.stdout).splitlines() if "? yes" in line or "FIXED" in line]
     require(not repairs, first.stdout)
     return "e2fsck finds nothing"
+
+
+def read_folder(image: Path, path: str, folder: Path) -> None:
+    """Copy a folder out of a disk."""
+    subprocess.run(["/sbin/debugfs", "-R", f"rdump {path} {folder}", str(image)], capture_output=True, check=False)
+
+
+def check_files(image: Path, folder: Path) -> None:
+    """Require the current slot's files to be those that passed its tests, by sha256sum. Raises: BoardError."""
+    command = ["/sbin/debugfs", "-R", f"stat {SLOTS}/current", str(image)]
+    facts = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (name,) = re.findall(r'link dest: "slots/([^"/]+)"', facts)
+    read_folder(image, f"{SLOTS}/slots/{name}", folder)
+    command = ["sha256sum", "--quiet", "--strict", "-c", str(folder / "records" / f"{name}.sha256")]
+    compared = subprocess.run(command, cwd=folder / name, capture_output=True, text=True, check=False)
+    require(compared.returncode == 0, f"{name}: {compared.stdout[:500]} {compared.stderr[:500]}")
 
 
 def check_written(out: Path) -> tuple[int, int]:
