@@ -116,7 +116,7 @@ LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged
+SystemCallFilter=~@privileged @keyring
 SystemCallErrorNumber=EPERM
 
 [Install]

@@ -19,7 +19,6 @@ from board import (
     check_results,
     drop,
     read_current,
-    read_health,
     read_rows,
     require,
     wait_for_service,
@@ -29,6 +28,14 @@ from machine import Machine
 
 ALLOWED = {"write out", "write cache", "write private /tmp", "socket AF_UNIX"}  # of probe.py
 INSTALL_S = 7200.0
+STOP = """\
+set -e
+pid=$({find})
+until grep -q '"state": "busy"' {out}/health.json; do sleep 0.05; done
+kill -STOP $pid
+grep -q '"state": "busy"' {out}/health.json
+echo $pid
+"""
 SLICES = [f"d{number:04d}.png" for number in range(1, 5)]
 
 
@@ -97,10 +104,7 @@ def check_stopped_child(machine: Machine) -> str:
     names = [f"d{number:04d}.png" for number in range(5, 9)]
     main, restarts = ask(machine, "MainPID", "NRestarts").values()
     before = {row["file"] for row in read_rows(machine)}
-    drop(machine, names)
-    machine.until(f"cat {OUT}/health.json", START_S, lambda text: json.loads(text)["state"] == "busy")
-    child = machine.run(f"pgrep -P {main}").strip()
-    machine.run(f"kill -STOP {child}")
+    child = stop_when_busy(machine, names, f"pgrep -P {main}")
     seconds = machine.until(f"pgrep -P {main}", 600, lambda text: bool(text) and child not in text.split())[1]
     wait_until_idle(machine, names)
     rows = [row for row in read_rows(machine) if row["file"] not in before]
@@ -115,13 +119,21 @@ def check_stopped_child(machine: Machine) -> str:
     return f"child stopped: replaced after {seconds:.0f} s; {len(rows)} rows, failed: {failed or 'none'}"
 
 
+def stop_when_busy(machine: Machine, names: list[str], find: str) -> str:
+    """Put slices into the inbox; stop the one process that a command finds as soon as they are in work; return it."""
+    machine.run("cat >/run/stop", stdin=STOP.format(find=find, out=OUT))
+    number = machine.start("bash /run/stop")
+    drop(machine, names)
+    status, output = machine.wait(number, START_S)
+    require(status == 0 and output.isdigit(), f"none, or more than one: {output!r}")
+    return output
+
+
 def check_stopped_service(machine: Machine) -> str:
     """Stop the service's main process: the watchdog ends it, it is started again, and nothing is lost."""
     names = [f"d{number:04d}.png" for number in range(9, 12)]
-    drop(machine, names)
-    machine.until(f"cat {OUT}/health.json", START_S, lambda text: json.loads(text)["state"] == "busy")
-    main, started = ask(machine, "MainPID")["MainPID"], time.monotonic()
-    machine.run(f"kill -STOP {main}")
+    main = stop_when_busy(machine, names, f"systemctl show {UNIT} -p MainPID --value")
+    started = time.monotonic()
     show = f"systemctl show {UNIT} -p ActiveState,SubState,MainPID"
     fired = machine.until(show, 600, lambda text: "SubState=running" not in text)[1]
     machine.until(show, 1200, lambda text: "SubState=running" in text and f"MainPID={main}\n" not in f"{text}\n")
@@ -133,25 +145,6 @@ def check_stopped_service(machine: Machine) -> str:
     lines = machine.run(f"{journal} | grep -Ei 'watchdog|abort|kill|result' | tail -n 6")
     require("watchdog" in lines.lower(), lines)
     return f"service stopped: watchdog after {fired:.0f} s, running again {seconds:.0f} s after the stop; {lines!r}"
-
-
-def check_rollback(machine: Machine, times: int = 1) -> str:
-    """Install the bad kit, `times` times: each time the old slot is current and its service active."""
-    good, reports = read_current(machine)["name"], []
-    for _ in range(times):
-        status, output = machine.wait(
-            machine.start(f"cd {STICK} && {DEPLOY} install bad.kit --root {SLOTS} --pub key.pub"), INSTALL_S
-        )
-        require(status == 9, output)
-        require(read_current(machine)["name"] == good, "another slot is current")
-        state = ask(machine, "ActiveState", "Result", "NRestarts")
-        require(state["ActiveState"] == "active", f"the old slot's service is down: {state}")
-        reports.append(output.splitlines()[-1])
-    pid = ask(machine, "MainPID")["MainPID"]
-    require(str(read_health(machine)["pid"]) == pid, "health.json is another process's")
-    require(f"{SLOTS}/slots/{good}" in machine.run(f"cat /proc/{pid}/cmdline"), "another slot runs")
-    machine.run(f"{DEPLOY} audit verify --root {SLOTS}")
-    return f"bad kit {times} times: exit status 9, {good} is current and active; {reports[-1]}"
 
 
 def check_starts(machine: Machine) -> str:

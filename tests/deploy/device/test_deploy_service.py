@@ -222,6 +222,26 @@ def test_systemd_approves_of_the_units(tmp_path: Path) -> None:
     assert rated.returncode == 0, rated.stdout[-200:] + rated.stderr
 
 
+def expand(name: str) -> set[str]:
+    """Return the system calls of a set, as systemd lists it."""
+    output = run_command("systemd-analyze", ["systemd-analyze", "syscall-filter", "--no-pager", name], 60)
+    words = [line.strip() for line in output.splitlines()[1:] if line.strip() and "#" not in line]
+    return {call for word in words for call in (expand(word) if word.startswith("@") else {word})}
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+def test_system_calls_that_the_service_does_not_need_are_refused() -> None:
+    """No keys of the kernel, no mounts, no other users, no clock; what Python needs stays."""
+    lines = to_unit(ServiceSettings(), 1 << 28).splitlines()
+    filters = [line.partition("=")[2].split() for line in lines if line.startswith("SystemCallFilter=")]
+    allowed: set[str] = set()
+    for first, *others in filters:
+        calls = set().union(*(expand(name) for name in (first.removeprefix("~"), *others)))
+        allowed = allowed - calls if first.startswith("~") else allowed | calls
+    assert {"read", "openat", "mmap", "clone", "execve", "fsync", "sendto", "sched_setaffinity"} <= allowed
+    assert not allowed & {"keyctl", "add_key", "request_key", "mount", "chroot", "setuid", "clock_settime", "bpf"}
+
+
 # --- the tests of a slot -----------------------------------------------------------------------------------------
 
 
