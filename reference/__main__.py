@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_runtime.errors import EdgeSegError, UsageError
 from edge_runtime.system.command import Parser, run_command_line, to_positive
 from edge_runtime.system.command.common_options import add_common_options
-from edge_runtime.system.terminal import StatusLine
+from edge_runtime.system.terminal import StatusLine, print_error
 
 from .evaluation import evaluate as evaluation
 from .options import add_ablate, add_table, add_train, run_ablate, run_table, run_train
@@ -64,14 +64,21 @@ def run(args: argparse.Namespace) -> int:
         return COMMANDS[args.command](args)
     except ModuleNotFoundError as error:
         why = f"it needs {error.name}, which is not installed"
-        extra = "dicom" if error.name == "pydicom" else "reference"
+        extra = {"pydicom": "dicom", "nibabel": "nifti"}.get(error.name or "", "reference")
         raise EdgeSegError(args.command, why, f"pip install '.[{extra}]'") from None
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
     """Add the options of `import`."""
-    parser.add_argument("set", choices=("figshare", "kaggle-segmentation", "kaggle-classes"), help="see docs/data.md")
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="the folder or zip as it was downloaded")
+    kinds = ("figshare", "kaggle-segmentation", "kaggle-classes", "dicom")
+    parser.add_argument("set", choices=kinds, help="see docs/data.md; dicom: series of DICOM or NIfTI files")
+    parser.add_argument(
+        "source",
+        type=Path,
+        nargs="+",
+        metavar="SOURCE",
+        help="the folder or zip as downloaded; of dicom several",
+    )
     parser.add_argument(
         "dest", type=Path, metavar="DEST", help="the data folder to make; import.md in it is the report"
     )
@@ -88,17 +95,28 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--skip-damaged", action="store_true", help="import the other files and list the damaged ones")
     parser.add_argument("--force", action="store_true", help="replace an earlier import in DEST")
+    parser.add_argument("--tumour-free", action="store_true", help="dicom: with empty masks, as training data")
+    parser.add_argument(
+        "--series",
+        action="append",
+        metavar="N|all",
+        help="dicom: these, by the number of edge-seg --list (default: those of heads, whatever their sequence)",
+    )
 
 
 def run_import(args: argparse.Namespace) -> int:
-    """Make a data folder of a published set; Figshare's needs h5py."""
+    """Make a data folder of a published set; Figshare's needs h5py. Or of series."""
+    if args.set == "dicom":
+        return run_import_dicom(args)
+    if len(args.source) != 1 or args.series or args.tumour_free:
+        raise UsageError(args.set, "several sources, --series and --tumour-free are of dicom alone", "leave them out")
     from reference.public_sets.import_set import ImportOptions, import_set
     from reference.public_sets.report import render_summary
 
     status = StatusLine(PROGRAM)
     options = ImportOptions(args.against, args.labels, args.skip_damaged, args.force)
     try:
-        result = import_set(args.set, args.source, args.dest, options, lambda done: status.show(f"{done} slices"))
+        result = import_set(args.set, args.source[0], args.dest, options, lambda done: status.show(f"{done} slices"))
     finally:
         status.clear()
     for line in render_summary(result):
@@ -109,6 +127,35 @@ def run_import(args: argparse.Namespace) -> int:
         folders = " ".join(map(str, others))
         print(f"reference: copies of slices in other imports were not searched; --against {folders}", file=sys.stderr)
     return 0
+
+
+def run_import_dicom(args: argparse.Namespace) -> int:
+    """Make a data folder of series; return 3 where a slice does not decode."""
+    if args.against or args.labels or args.skip_damaged:
+        raise UsageError("dicom", "--against, --labels and --skip-damaged are of published sets", "leave them out")
+    from reference.data.dicom_slices import import_dicom
+
+    status = StatusLine(PROGRAM)
+    try:
+        found = import_dicom(
+            args.source,
+            args.dest,
+            args.tumour_free,
+            args.series or (),
+            args.force,
+            lambda done: status.show(f"{done} slices"),
+        )
+    finally:
+        status.clear()
+    for series in found:
+        done = f"{series.slices} slices, {series.alias}-*.png" if series.alias else f"left out, {series.why}"
+        print(f"series {series.number}: {done}")
+        for line in series.failed:
+            print_error(PROGRAM, line)
+    if not args.tumour_free:
+        print(f"to train or score on them, add {args.dest / 'masks'}, one for each image, and classes in labels.csv")
+    print(args.dest)
+    return 3 if any(series.failed for series in found) else 0
 
 
 def run_draw(args: argparse.Namespace) -> int:
