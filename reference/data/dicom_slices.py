@@ -17,13 +17,14 @@ import numpy as np
 
 from edge_runtime.errors import EdgeSegError, ImageError, OutputError
 from edge_runtime.folder.records.journal import SALT
-from edge_runtime.hospital.find_series import find_series
+from edge_runtime.hospital.find_series import Listing, find_series
 from edge_runtime.hospital.pixels.read_slice import SliceReader
 from edge_runtime.hospital.plan.choose_series import choose_series
-from edge_runtime.hospital.plan.plan_series import PlannedSeries, plan_series
+from edge_runtime.hospital.plan.plan_series import PlannedSeries, PlannedSlice, plan_series
 from edge_runtime.hospital.plan.salt import keep_salt, read_salt
 from edge_runtime.hospital.plan.survey import survey
 from edge_runtime.hospital.series.verdict import ASSUMED, Judged
+from edge_runtime.images.arrays import Image
 from edge_runtime.images.limits import MAX_PIXELS
 from edge_runtime.images.write import encode_mask, encode_png
 from edge_runtime.system.files import write_file
@@ -59,14 +60,10 @@ def import_dicom(
     if dest.is_dir() and any(dest.iterdir()) and not force:
         raise OutputError(str(dest), "it is not empty", "choose another folder, or --force to write there")
     salt = read_salt(None, dest / SALT)
-    listing = find_series(inputs, ASSUMED, recursive=True, key=salt)
-    chosen = choose_series(listing, asked) if asked else [judged for judged in listing.series if is_head(judged)]
-    if not chosen:
-        why = "; ".join(f"series {judged.number}: {judged.verdict.why}" for judged in listing.series)
-        raise EdgeSegError("the inputs", f"no series to import: {why}", "choose with --series N, or all")
+    listing, chosen = find_heads(inputs, asked, salt)
     rows: list[tuple[str, str, str]] = []
     imported = {}
-    for planned in survey(plan_series(chosen), MAX_PIXELS):
+    for planned in chosen:
         written, failed = write_series(planned, dest, tumour_free)
         patient = (planned.judged.series.first.header.study or planned.judged.series.first.header.series)[:8]
         rows += [(name, "none" if tumour_free else "unknown", patient or planned.alias) for name in written]
@@ -81,6 +78,21 @@ def import_dicom(
     return [imported.get(item.number, item) for item in left_out]
 
 
+def find_heads(
+    inputs: Sequence[Path], asked: Sequence[str] = (), salt: bytes | None = None
+) -> tuple[Listing, list[PlannedSeries]]:
+    """Return all series of files and folders, and those asked for, by default those of heads, ready to be read.
+
+    Raises: EdgeSegError if there is none of these; UsageError for unknown numbers.
+    """
+    listing = find_series(inputs, ASSUMED, recursive=True, key=salt)
+    chosen = choose_series(listing, asked) if asked else [judged for judged in listing.series if is_head(judged)]
+    if not chosen:
+        why = "; ".join(f"series {judged.number}: {judged.verdict.why}" for judged in listing.series)
+        raise EdgeSegError("the inputs", f"no series of a head: {why}", "choose with --series N, or all")
+    return listing, survey(plan_series(chosen), MAX_PIXELS)
+
+
 def is_head(judged: Judged) -> bool:
     """Tell whether a series is one of a head, by what it was told not to be wanted for."""
     return judged.verdict.verdict != "no" or judged.verdict.reason in OTHER_HEADS
@@ -90,7 +102,10 @@ def write_series(planned: PlannedSeries, dest: Path, tumour_free: bool) -> tuple
     """Write a series' slices; return their ids, and a line for each that does not decode."""
     written: list[str] = []
     failed: list[str] = []
-    for name, image in read_series(planned, failed):
+    for item, image in read_series(planned, failed):
+        if image is None:
+            continue
+        name = item.file.replace("/", "-")
         write_file(dest / "images" / f"{name}.png", encode_png(image), sync=False)
         if tumour_free:
             write_file(dest / "masks" / f"{name}.png", encode_mask(np.zeros(image.shape[:2], np.uint8)), sync=False)
@@ -98,18 +113,20 @@ def write_series(planned: PlannedSeries, dest: Path, tumour_free: bool) -> tuple
     return written, failed
 
 
-def read_series(planned: PlannedSeries, failed: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each slice's id and image, but those of air alone; add a line to `failed` for one that does not decode."""
+def read_series(planned: PlannedSeries, failed: list[str]) -> Iterator[tuple[PlannedSlice, Image | None]]:
+    """Yield each slice with its image, from its least to its greatest value, in display orientation.
+
+    None for a slice of air alone, and for one that does not decode, whose line is added to `failed`.
+    """
     reader = SliceReader()
     for item in planned.slices:
+        image: Image | None = None
+        flags: tuple[str, ...] = ()
         try:
             image, flags = reader.read(item.path, item.file, item.source, "slice-min-max", MAX_PIXELS)
         except ImageError as error:
             failed.append(str(error))
-        else:
-            if "air" in flags:
-                continue
-            yield item.file.replace("/", "-"), image
+        yield item, None if "air" in flags else image
 
 
 def to_csv(rows: Sequence[tuple[str, str, str]]) -> bytes:

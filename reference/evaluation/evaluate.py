@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="DIR",
         help="more folders of images, for false alarms",
+    )
+    parser.add_argument(
+        "--series",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="DICOM or NIfTI series without a tumour: slices, objects and mL that are marked in each",
     )
     parser.add_argument(
         "--labels", type=Path, metavar="CSV", help="id,class,patient: scores by class, intervals by patient, appearance"
@@ -90,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 def evaluate_model(args: argparse.Namespace) -> tuple[dict[str, Any], bytes | None]:
     """Return the facts of evaluation.json, and the picture of centroids if classes are known."""
-    from .predict import load_predictor
+    from .predict import find_alarms, load_predictor
     from .stress import check_changes, check_covered, check_flip
     from .threshold import choose_threshold
 
@@ -107,6 +116,11 @@ def evaluate_model(args: argparse.Namespace) -> tuple[dict[str, Any], bytes | No
     facts, picture = score_model(predict, slices, list(dict.fromkeys(thresholds)), args)
     facts.update(model=describe_model(args.model), threshold_from=origin, calibration=calibration)
     facts["trained_on"] = describe_training(args.model, slices)
+    if args.series:
+        status = StatusLine("reference")
+        found = find_alarms(predict, args.series, thresholds[0], lambda done: status.show(f"{done} slices of series "))
+        status.clear()
+        facts["series"] = [asdict(series) for series in found]
     if args.flip:
         facts["flip"] = check_flip(predict, slices, thresholds[0], make_counter(len(slices), "flip"))
     if args.stress:

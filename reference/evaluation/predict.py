@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ from evidence.scores import Mask
 from reference.data.folders import Slice, read_labels, read_tumour_free
 
 from .slice_scores import Scores
+
+if TYPE_CHECKING:
+    from edge_runtime.hospital.plan.plan_series import PlannedSeries
 
 Probability = npt.NDArray[np.float32]  # (H, W) in [0, 1]
 Predictor = Callable[[Image], Probability]
@@ -139,6 +143,68 @@ def add_scores(scores: Mapping[float, Scores], item: Slice, truth: Mask, probabi
     """Add a slice to the scores of every threshold."""
     for threshold, slice_scores in scores.items():
         slice_scores.add(probability >= np.float32(threshold), truth, item.kind, item.patient, item.image.name)
+
+
+@dataclass(frozen=True)
+class SeriesAlarms:
+    """What a model marks in a series that has no tumour."""
+
+    number: int  # as edge-seg --list has it
+    sequence: str  # such as "T1"; "" where nothing tells
+    plane: str
+    slices: int
+    marked: int  # slices with a pixel of lesion
+    objects: int  # connected over slices
+    volume_ml: float | None  # None where positions are not known
+    failed: int  # slices that do not decode
+
+
+def find_alarms(
+    predict: Predictor, inputs: Sequence[Path], threshold: float, progress: Progress = lambda done: None
+) -> list[SeriesAlarms]:
+    """Return what a model marks in each series of a head, in DICOM and NIfTI files that hold no tumour.
+
+    Slices are read as edge-seg reads them; areas, volumes and objects are measured as it does.
+    Raises: EdgeSegError if there is no such series, or an extra is missing.
+    """
+    from reference.data.dicom_slices import find_heads
+
+    alarms: list[SeriesAlarms] = []
+    _, heads = find_heads(inputs)
+    for planned in heads:
+        alarms.append(count_alarms(predict, planned, threshold))
+        progress(sum(found.slices for found in alarms))
+    return alarms
+
+
+def count_alarms(predict: Predictor, planned: PlannedSeries, threshold: float) -> SeriesAlarms:
+    """Return what a model marks in one series."""
+    from edge_runtime.hospital.outputs.objects import ObjectCounter
+    from edge_runtime.hospital.results.volume import find_extents, measure_ml
+    from edge_runtime.hospital.series.geometry import GAP, measure_steps
+    from reference.data.dicom_slices import read_series
+
+    depths = [item.source.position_mm for item in planned.slices]
+    known = [depth for depth in depths if depth is not None]
+    step = measure_steps(known).step_mm if len(known) == len(depths) else None
+    counter, pixels, failed = ObjectCounter(), list[int](), list[str]()
+    for number, (_, image) in enumerate(read_series(planned, failed)):
+        mask = np.zeros((1, 1), np.bool_) if image is None else predict(image) >= np.float32(threshold)
+        joined = number > 0 and image is not None and (step is None or known[number] - known[number - 1] < GAP * step)
+        counter.add(mask, joined and counter.above is not None and counter.above.shape == mask.shape)
+        pixels.append(int(np.count_nonzero(mask)))
+    areas = [count * (item.source.pixel_mm2 or 0.0) for count, item in zip(pixels, planned.slices, strict=True)]
+    measured = step is not None and all(item.source.pixel_mm2 for item in planned.slices)
+    return SeriesAlarms(
+        number=planned.judged.number,
+        sequence=planned.judged.sequence,
+        plane=planned.plane,
+        slices=len(pixels),
+        marked=sum(count > 0 for count in pixels),
+        objects=counter.count,
+        volume_ml=measure_ml(areas, find_extents(known, step)) if measured else None,
+        failed=len(failed),
+    )
 
 
 def read_truth(item: Slice, image: Image) -> Mask:

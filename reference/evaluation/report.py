@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ def render_report(facts: Facts) -> list[Block]:
     ]
     blocks += render_scores(facts)
     for key, render_part in (
+        ("series", render_series),
         ("calibration", render_calibration),
         ("flip", render_flip),
         ("stress", render_stress),
@@ -102,6 +103,27 @@ def render_scores(facts: Facts) -> list[Block]:
         body = [[f"{row['threshold']:g}", *(format_value(row["scores"], name) for name in names)] for row in rows]
         blocks += [Heading("Other thresholds"), Table(("threshold", *(NAMES[name] for name in names)), body)]
     return blocks
+
+
+def render_series(facts: Sequence[Facts]) -> list[Block]:
+    """Return the section on series without a tumour."""
+    marked, slices = sum(series["marked"] for series in facts), sum(series["slices"] for series in facts)
+    text = f"Series of heads without a tumour, whole, as edge-seg reads them: {marked} of {slices} slices are marked. "
+    text += "Objects are connected over slices; a volume counts each slice half the way to its neighbours."
+    head = ("series", "sequence", "plane", "slices marked", "objects", "mL", "not decoded")
+    body = [
+        [
+            str(series["number"]),
+            series["sequence"] or "–",
+            series["plane"] or "–",
+            f"{series['marked']} of {series['slices']}",
+            str(series["objects"]),
+            "–" if series["volume_ml"] is None else f"{series['volume_ml']:.2f}",
+            str(series["failed"]),
+        ]
+        for series in facts
+    ]
+    return [Heading("False alarms in whole series"), text, Table(head, body)]
 
 
 def render_calibration(facts: Facts) -> list[Block]:
