@@ -45,6 +45,7 @@ def draw_overlay(picture: Picture, labels: Labels, colours: Sequence[Colour]) ->
 
 def find_boxes(labels: Labels, count: int) -> list[tuple[int, Box]]:
     """Return the labels 1 to `count` that are there, each with the smallest box that holds it."""
+    labels = np.ascontiguousarray(labels, np.uint8)  # a mask may be bool
     left, top, width, height = cv2.boundingRect(labels)  # of all labels: most of an image has none
     found = []
     for label in range(1, count + 1) if width else ():

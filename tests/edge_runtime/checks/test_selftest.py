@@ -89,11 +89,11 @@ def drop_depth(patch: Patch) -> None:
     patch.setattr(cv2, "imdecode", lambda data, how: (right(data, how) // 16).astype(np.uint8))
 
 
-def resize_nearest(image: Any, height: int, width: int) -> Any:
+def resize_nearest(image: Any, height: int, width: int, whole: bool = False) -> Any:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-def resize_linear(image: Any, height: int, width: int) -> Any:
+def resize_linear(image: Any, height: int, width: int, whole: bool = False) -> Any:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 

@@ -59,6 +59,15 @@ def test_each_label_has_its_own_colour() -> None:
     assert found[5, 5, 1] == found[15, 15, 0] == 0
 
 
+def test_a_mask_is_drawn_as_its_labels(drawn: npt.NDArray[np.uint8]) -> None:
+    """Whatever type it has, and wherever in another array it lies."""
+    picture, labels = to_picture(drawn), np.zeros(drawn.shape, np.uint8)
+    labels[20:30, 40:55] = 1
+    wanted = draw_overlay(picture, labels, [RED])
+    for mask in (labels > 0, labels.astype(np.int64), np.asfortranarray(labels), labels[::-1][::-1]):
+        assert (draw_overlay(picture, mask, [RED]) == wanted).all()  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2)])
 def test_thin_images_are_drawn(shape: tuple[int, int]) -> None:
     """Images of one row, one column or one pixel have overlays too."""
