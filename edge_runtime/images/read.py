@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from edge_runtime.errors import ImageError
-from edge_runtime.images.formats.bmp import read_short_palette
+from edge_runtime.images.formats.bmp import complete_palette, read_short_palette
 from edge_runtime.images.formats.jpeg_end import add_lost_end, check_last_scan
 from edge_runtime.images.formats.refusals import TRUNCATED, TooManyPixels, UnsupportedKind
 from edge_runtime.images.formats.registry import CHECKS, ORIENTATIONS, PROBES
@@ -128,7 +128,7 @@ def decode_checked(data: bytes, kind: str, name: str) -> Image:
     plain = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
     palette = read_short_palette(data) if kind == "BMP" else None
     flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR if palette else plain
-    pixels = decode(data, flags)
+    pixels = decode(complete_palette(data) if kind == "BMP" else data, flags)
     if pixels is None:
         raise ImageError(name, f"damaged {kind}: it does not decode", COPY_AGAIN)
     probe = PROBES[kind](data) if kind in PROBES else None

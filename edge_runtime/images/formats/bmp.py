@@ -80,22 +80,37 @@ def check_runs(coded: bytes, height: int, width: int, bits: int) -> None:
 
 
 def probe_bmp(data: bytes) -> bytes | None:
-    """Return the BMP with its palette filled up with white; OpenCV fills it up with black."""
+    """Return the BMP with its palette filled up with white; None where it has all colours that pixels may name."""
+    return fill_palette(data, b"\xff")
+
+
+def complete_palette(data: bytes) -> bytes:
+    """Return the BMP with its palette filled up with black; OpenCV takes pixels for colours where they begin before."""
+    return fill_palette(data, b"\0") or data
+
+
+def fill_palette(data: bytes, value: bytes) -> bytes | None:
+    """Return the BMP with so many colours that pixels can name no other; None where it has them."""
     start, header = struct.unpack("<II", data[10:18])
-    if header == SHORT_HEADER:
+    short, first = header == SHORT_HEADER, 14 + header
+    size = 3 if short else 4  # bytes of a colour
+    (bits,) = struct.unpack_from("<H", data, 24 if short else 28)
+    used = 0 if short else struct.unpack_from("<I", data, 46)[0]
+    if bits > 8:
         return None
-    (bits,) = struct.unpack("<H", data[28:30])
-    (used,) = struct.unpack("<I", data[46:50])
-    if bits > 8 or not 0 < used < 2**bits:
+    kept = min(used or 2**bits, (start - first) // size)
+    if kept >= 2**bits:
         return None
-    first = 14 + header
-    colours = data[first : first + 4 * used].ljust(4 << bits, b"\xff")
-    head = data[:10] + struct.pack("<I", first + len(colours)) + data[14:46] + bytes(4) + data[50:first]
-    return head + colours + data[start:]
+    colours = data[first : first + size * kept].ljust(size << bits, value)
+    rest = data[14:first] if short else data[14:46] + bytes(4) + data[50:first]
+    return data[:10] + struct.pack("<I", first + len(colours)) + rest + colours + data[start:]
 
 
 def read_short_palette(data: bytes) -> bytes | None:
     """Return the palette (blue, green, red) of a BMP with OS/2's header, which OpenCV reads as if it were grey."""
-    header, bits = struct.unpack_from("<I", data, 14)[0], struct.unpack_from("<H", data, 24)[0]
+    start, header = struct.unpack("<II", data[10:18])
+    (bits,) = struct.unpack_from("<H", data, 24)
+    if header != SHORT_HEADER or bits > 8:
+        return None
     first = 14 + SHORT_HEADER
-    return data[first : first + (3 << bits)] if header == SHORT_HEADER and bits <= 8 else None
+    return data[first : first + 3 * min(1 << bits, (start - first) // 3)]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from malformed.bmp import make_rle_bmp, make_short_bmp
+from malformed.hostile_bmp import GREYS, make_bmp, pack
 from malformed.jpeg import ADOBE, make_exif, make_jpeg
 from malformed.png import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, make_bomb, make_chunk, make_png
 from malformed.tiff import (
@@ -299,6 +300,22 @@ def test_os2_palette_keeps_its_colours(rng: np.random.Generator) -> None:
     nearly = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
     nearly[7, 2] += 1
     assert_same(decode_image(make_short_bmp(pixels, nearly), "x"), nearly[pixels])
+
+
+@pytest.mark.parametrize("header", [12, 40])
+def test_colours_that_a_short_palette_lacks_are_refused(rng: np.random.Generator, header: int) -> None:
+    """Where pixels begin before the palette's end, those within it are read, and any beyond are missing."""
+    pixels, size = draw(rng, "uint8", 1) % 100, 3 if header == 12 else 4
+    whole = make_short_bmp(pixels) if header == 12 else make_bmp(*pixels.shape[::-1], 8, pack(pixels), GREYS)
+    first = 14 + header
+    for kept in (100, 99, 0):
+        data = whole[:10] + struct.pack("<I", first + size * kept) + whole[14 : first + size * kept]
+        data += whole[first + size * 256 :]
+        if kept > pixels.max():
+            assert_same(decode_image(data, "x"), pixels)
+        else:
+            with pytest.raises(ImageError, match="pixels are missing"):
+                decode_image(data, "x")
 
 
 def test_content_counts_not_the_name(tmp_path: Path, drawn: Array) -> None:
