@@ -19,7 +19,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 import pytest
 from fakes import FakeEngine, echo, make_contract, make_session
 from malformed.png import make_bomb
@@ -114,15 +113,16 @@ def test_overlays_of_another_kind_take_the_place_of_earlier_ones(folder: Path, t
 
 def test_overlays_are_the_image_outside_and_the_contour_at_the_edge(folder: Path, tmp_path: Path) -> None:
     """Read back: a PNG bit by bit, a JPEG as near as Pillow's of quality 90 without halved colours."""
+    pillow = pytest.importorskip("PIL.Image")
     run(folder, tmp_path / "png", overlay="png")
     run(folder, tmp_path / "jpeg")
     exact, close = (read_mask(tmp_path / path) for path in ("png/overlays/a.png", "jpeg/overlays/a.jpg"))
     image, mask = read_mask(folder / "a.png"), read_mask(tmp_path / "png" / "masks" / "a.png") > 0
     assert (exact[~mask] == image[~mask][:, None]).all() and (exact[mask] != image[mask][:, None]).any()
-    PIL.Image.fromarray(exact).save(tmp_path / "pillow.jpg", quality=90, subsampling=0)
+    pillow.fromarray(exact).save(tmp_path / "pillow.jpg", quality=90, subsampling=0)
     wanted = np.abs(read_mask(tmp_path / "pillow.jpg").astype(int) - exact).mean()
     assert np.abs(close.astype(int) - exact).mean() <= wanted * 1.02
-    with PIL.Image.open(tmp_path / "jpeg" / "overlays" / "a.jpg") as picture:
+    with pillow.open(tmp_path / "jpeg" / "overlays" / "a.jpg") as picture:
         assert picture.format == "JPEG" and {sampling[1:3] for sampling in picture.layer} == {(1, 1)}
 
 
