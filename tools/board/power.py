@@ -321,6 +321,8 @@ def check_slots(machine: Machine, before: str) -> str:
     require(folders == {slot["name"] for slot in status["slots"] if slot["files"] and slot["state"] == "good"}, folders)
     left = machine.run(f"find {SLOTS} -maxdepth 2 -name '.new-*' -o -name '.tmp-*' -o -name '.current*'")
     require(not left, left)
+    command = f"{SLOTS}/current/venv/bin/edge-seg --selftest --model {SLOTS}/current/kit/model.tflite"
+    machine.run(command, timeout_s=START_S)
     machine.run(f"{DEPLOY} audit verify --root {SLOTS}")
     last = status["slots"][-1]
     interrupted = f", {last['name']} {last['state']}: {last['reason']}" if last["name"] != current["name"] else ""

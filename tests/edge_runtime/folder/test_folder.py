@@ -351,7 +351,7 @@ def test_a_folder_without_permission_is_left_out_and_named(folder: Path, tmp_pat
     command = [sys.executable, "-m", "edge_runtime.cli", str(folder), "--recursive", "--quiet", "-o", str(out)]
     if os.geteuid() == 0:  # root without its right to read everything
         command = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *command]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3, done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "lost+found: left out: Permission denied; check its permissions" in done.stderr

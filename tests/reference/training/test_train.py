@@ -54,7 +54,7 @@ def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = tmp_path_factory.mktemp("model") / "tiny.keras"
     process = subprocess.Popen(command(drawn, model, 3), cwd=ROOT, stderr=subprocess.DEVNULL)
     state = model.with_suffix(".run") / "state.npz"
-    deadline = time.monotonic() + 1500  # 40 s on two free cores; TensorFlow's threads spin where there are none
+    deadline = time.monotonic() + 300
     while not state.is_file() and process.poll() is None:
         assert time.monotonic() < deadline, "no epoch was finished"
         time.sleep(0.2)
