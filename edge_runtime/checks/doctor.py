@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -225,18 +225,23 @@ def check_engines(engine: str) -> Iterator[DoctorLine]:
         yield DoctorLine(PROBLEM, "engines", "none is usable: nothing can be segmented", "pip install ai-edge-litert")
 
 
+def run_child(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of this package. Raises: subprocess.TimeoutExpired."""
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=ENGINE_LIMIT_S,
+        env=package_environment(),
+        preexec_fn=end_with_parent(),
+    )
+
+
 def try_engine(name: str) -> DoctorLine:
     """Load the embedded model on an engine, in a process of its own: a wheel for other processors ends in SIGILL."""
     what, command = f"engine {name}", [sys.executable, "-P", "-c", TRY_ENGINE, name, str(DEFAULT)]
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=ENGINE_LIMIT_S,
-            env=package_environment(),
-            preexec_fn=end_with_parent(),
-        )
+        done = run_child(command)
     except subprocess.TimeoutExpired:
         return DoctorLine(
             WARNING, what, f"it did not load the embedded model in {ENGINE_LIMIT_S:.0f} s", "take another --engine"
@@ -281,14 +286,7 @@ def check_limits(model: Path | None) -> Iterator[DoctorLine]:
         options = ["--model", str(model)] if model else []
         command = module_command("edge_runtime.cli", image, "-o", Path(folder, "out"), "--quiet", *options)
         try:
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                timeout=ENGINE_LIMIT_S,
-                env=package_environment(),
-                preexec_fn=end_with_parent(),
-            )
+            done = run_child(command)
         except subprocess.TimeoutExpired:
             yield DoctorLine(WARNING, "limits", f"{limits}: a run did not end in {ENGINE_LIMIT_S:.0f} s", RAISE_LIMIT)
             return

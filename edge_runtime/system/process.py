@@ -111,6 +111,17 @@ def request_signal(library: Any, parent: int, number: signal.Signals) -> None:
             os._exit(1)
 
 
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """End a process now, and close its pipes."""
+    with suppress(OSError):
+        process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
+
+
 def stop_group(process: subprocess.Popen[bytes]) -> None:
     """Ask a process to end, which may have children of its own, and end it and them after GRACE_S."""
     process.terminate()

@@ -19,7 +19,7 @@ from edge_runtime.folder.inputs import Input
 from edge_runtime.folder.outputs import Options
 from edge_runtime.folder.records.journal import JournalEntry, Outcome
 from edge_runtime.system.needs import RAISE_LIMIT, SEE_DOCTOR, describe_limits
-from edge_runtime.system.process import describe_status
+from edge_runtime.system.process import describe_status, end_process
 
 from .start import start_process
 
@@ -177,10 +177,4 @@ class ChildProcess:
 
     def kill(self) -> None:
         """End the process now; a file that it was writing is a temporary one, which the run removes."""
-        with suppress(OSError):
-            self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
+        end_process(self.process)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from edge_runtime.errors import EdgeSegError
-from edge_runtime.system.process import module_command, package_environment
+from edge_runtime.system.process import end_process, module_command, package_environment
 
 
 @contextmanager
@@ -26,8 +26,7 @@ def start_early(wanted: bool) -> Iterator[subprocess.Popen[bytes] | None]:
     try:
         yield process
     finally:
-        process.kill()
-        process.wait()
+        end_process(process)
 
 
 def start_process() -> subprocess.Popen[bytes]:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from edge_runtime.errors import EdgeSegError
-from edge_runtime.system.process import end_with_parent, module_command, package_environment
+from edge_runtime.system.process import end_process, end_with_parent, module_command, package_environment
 
 
 class ChildDied(Exception):
@@ -82,10 +82,4 @@ class LineChild:
 
     def close(self) -> None:
         """End the process."""
-        with suppress(OSError):
-            self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
+        end_process(self.process)

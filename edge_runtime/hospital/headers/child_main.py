@@ -7,20 +7,15 @@ memory or crashes a library ends this process alone, and the parent goes on with
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import resource
-import signal
-import sys
-import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .child_loop import serve
 from .header import Digests
 from .source import RefusedError, Source, find_nifti, is_packed, open_zip, read_start
 
@@ -31,25 +26,11 @@ OTHER = {"other": True}
 
 def main() -> None:
     """Answer requests until the parent closes the pipe."""
-    for stop in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides
-        signal.signal(stop, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    silent = os.open(os.devnull, os.O_RDWR)
-    for stream in (1, 2):  # libraries' warnings quote values, tracebacks quote paths
-        os.dup2(silent, stream)
-    warnings.simplefilter("ignore")
-    logging.disable()
-    first = json.loads(sys.stdin.buffer.readline() or "{}")
-    if not first:
-        return
-    resource.setrlimit(resource.RLIMIT_DATA, (first["memory"], first["memory"]))
-    digest = Digests(bytes.fromhex(first["key"]))
-    for line in sys.stdin.buffer:
-        for answer in answer_request(json.loads(line), digest):
-            answers.write(json.dumps(answer) + "\n")
-            answers.flush()
-        answers.write('{"done": true}\n')
-        answers.flush()
+
+    def prepare(first: Answer) -> Callable[[Answer], Iterator[Answer]]:
+        return partial(answer_request, digest=Digests(bytes.fromhex(first["key"])))
+
+    serve(prepare)
 
 
 def answer_request(request: Answer, digest: Digests) -> Iterator[Answer]:

@@ -7,13 +7,6 @@ It reads the sources anew, which are hostile; what a library does with them ends
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
-import os
-import resource
-import signal
-import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +16,7 @@ import cv2
 import numpy as np
 
 from edge_runtime.errors import EdgeSegError
+from edge_runtime.hospital.headers.child_loop import serve
 from edge_runtime.hospital.headers.source import RefusedError
 from edge_runtime.hospital.pixels.display import Array, to_display
 from edge_runtime.hospital.series.geometry import name_plane
@@ -36,22 +30,7 @@ DataSet = Any  # pydicom's, which is imported at use
 
 def main() -> None:
     """Answer requests until the parent closes the pipe."""
-    for stop in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the parent decides
-        signal.signal(stop, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    silent = os.open(os.devnull, os.O_RDWR)
-    for stream in (1, 2):  # libraries' warnings quote values, tracebacks quote paths
-        os.dup2(silent, stream)
-    warnings.simplefilter("ignore")
-    logging.disable()
-    first = json.loads(sys.stdin.buffer.readline() or "{}")
-    if not first:
-        return
-    resource.setrlimit(resource.RLIMIT_DATA, (first["memory"], first["memory"]))
-    for line in sys.stdin.buffer:
-        answer = Writer(to_request(json.loads(line))).write()
-        answers.write(json.dumps({"answer": to_fields(answer)}) + '\n{"done": true}\n')
-        answers.flush()
+    serve(lambda _: lambda request: [{"answer": to_fields(Writer(to_request(request)).write())}])
 
 
 @dataclass
